@@ -1,6 +1,6 @@
 """Compose large scenes from real labelled photos: small objects in a wide picture, with exact boxes.
 
-The background is real too: the largest areas of the photos beside all boxes, mirrored and tiled. A scene is a montage:
+The background is real too: the largest areas of the photos outside all boxes, mirrored and tiled. A scene is a montage:
 it has the texture and the defects of real photos, but also seams and repeats that no camera produces. Use results on
 scenes only to compare detection strategies; they say nothing about a real plant.
 """
@@ -54,8 +54,8 @@ def compose(
 ) -> Iterator[ComposedScene]:
     """`count` scenes of `size` (width, height), each with up to `photos` separate photos scaled within `scale`.
 
-    Scene i depends only on the seed and i. Raises DataError if no example has exactly one photo and objects, or if
-    a photo is larger than the scene.
+    Scene i depends only on the seed and i. Raises DataError for invalid settings, if no example has exactly one photo
+    and objects, or if a photo is larger than the scene.
     """
     usable = [example for example in examples if len(example.images) == 1 and example.label.objects]
     if not usable:
@@ -76,7 +76,7 @@ def compose(
 def write_scenes(folder: Path, scenes: Iterator[ComposedScene]) -> int:
     """Write JPEGImages/*.jpg and Annotations/*.xml (Pascal VOC); returns the number of scenes.
 
-    Raises DataError if the folder already holds files.
+    Raises DataError if the folder already contains files.
     """
     count = 0
     with new_folder(folder) as part:
@@ -159,7 +159,7 @@ def _backgrounds(examples: Sequence[Example], seed: int) -> list[Raster]:
 
 
 def _free_area(example: Example, width: int, height: int) -> Crop:
-    """The largest area beside all boxes, in pixels: left of them, above, right or below."""
+    """The largest area outside all boxes, in pixels: left of them, above, right or below."""
     boxes = [in_pixels(obj.box, (width, height)) for obj in example.label.objects or () if obj.box is not None]
     left, top = (int(min((box[side] for box in boxes), default=0)) for side in (0, 1))
     right, bottom = (ceil(max((box[side] for box in boxes), default=0)) for side in (2, 3))

@@ -1,4 +1,4 @@
-"""Which tags a de-identified DICOM data set keeps, after the Basic Application Level Confidentiality Profile.
+"""Which tags a de-identified DICOM data set keeps, following the Basic Application Level Confidentiality Profile.
 
 PS3.15 Annex E lists the tags to remove. This module lists the tags to keep instead, so that an unforeseen tag is
 removed too. It keeps what the picture needs, how it was acquired, and numbers and codes from groups that do not
@@ -214,12 +214,12 @@ def _date(dataset: Dataset, element: DataElement, pseudonyms: Pseudonyms, days: 
 
 def _shifted(value: str, days: int) -> str | None:
     """A value that begins with YYYYMMDD, shifted `days` days earlier; None if it does not begin with a date."""
-    if value and not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
+    if not value:
+        return ""
+    if not re.fullmatch(r"[0-9]{8}[0-9.+-]*", value):
         return None
     try:
-        return (
-            (datetime.strptime(value[:8], "%Y%m%d") - timedelta(days)).strftime("%Y%m%d") + value[8:] if value else ""
-        )
+        return (datetime.strptime(value[:8], "%Y%m%d") - timedelta(days)).strftime("%Y%m%d") + value[8:]
     except (ValueError, OverflowError):
         return None
 

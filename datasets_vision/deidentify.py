@@ -84,8 +84,8 @@ def deidentify(
 
     Nothing is overwritten; a second call copies the files that the first did not. `key_file` (by default `out` with
     .key added) is created if it is missing; with the same key, later files of a patient get the same pseudonyms.
-    `report` gets a line for each file that failed or whose pixels must be checked. Raises DataError for folders that
-    overlap or cannot be used, if there is no DICOM file, and for an invalid log.
+    `report` is called with a line for each file that failed or whose pixels must be checked. Raises DataError for
+    folders that overlap or cannot be used, if there is no DICOM file, and for an invalid log.
     """
     _check_folders(source, out)
     pseudonyms = Pseudonyms(_key(key_file or out.with_name(f"{out.name}.key")), dates)
@@ -230,7 +230,7 @@ def _key(path: Path) -> bytes:
     if path.is_file():
         key = path.read_bytes()
         if len(key) < KEY_BYTES:
-            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it to have a new one created")
+            raise DataError(path, f"{len(key)} bytes are too few for a key", "delete it to create a new one")
         return key
     key = secrets.token_bytes(KEY_BYTES)
     path.parent.mkdir(parents=True, exist_ok=True)

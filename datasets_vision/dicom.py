@@ -190,7 +190,9 @@ def _values(view: View, dataset: Dataset) -> np.ndarray:
         get_decoder(syntax)
     except (NotImplementedError, ValueError):
         name = syntax.name if syntax.is_transfer_syntax else "unknown"
-        raise ImageError(path, f"transfer syntax {name} cannot be decoded", "convert it (dcmdjpeg, gdcmconv)") from None
+        raise ImageError(
+            path, f"transfer syntax {name} cannot be decoded", "convert it with dcmdjpeg or gdcmconv"
+        ) from None
     try:
         return _frame(path, syntax, view.frame)
     except Exception as error:
@@ -220,7 +222,7 @@ def _decoding_fault(dataset: Dataset, error: Exception) -> str:
     """The reason in our own words, since pydicom's messages quote values."""
     message = str(error)
     if isinstance(error, AttributeError) and "no pixel data" in message:
-        return f"holds no pixel data ({_class_name(dataset)})"
+        return f"contains no pixel data ({_class_name(dataset)})"
     if "less than expected" in message or "cannot reshape" in message or isinstance(error, EOFError):
         return "truncated: fewer pixels than its size requires"
     if "missing dependencies" in message:
@@ -246,16 +248,15 @@ def _windowed(view: View, dataset: Dataset, stored: np.ndarray) -> np.ndarray:
     values = apply_modality_lut(stored, _macro(dataset, "PixelValueTransformationSequence", view.frame))
     values = values * float(dataset.get("DoseGridScaling") or 1)
     window = view.window
-    if window in (None, TAG):
+    if window is None or window == TAG:
         shown = _by_tag(dataset, _macro(dataset, "FrameVOILUTSequence", view.frame), values)
         if shown is not None:
             return shown
         if window == TAG:
             raise DataError(view.path, "has no window tag", f"give a preset, {DEFAULT_WINDOW}, or (centre, width)")
-        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if (bits := int(dataset.BitsStored)) <= 8 else DEFAULT_WINDOW
-        if window != DEFAULT_WINDOW and (values != stored).any():
-            window = DEFAULT_WINDOW  # the rescale moved the values out of the range of their bits
-    window = window or DEFAULT_WINDOW
+        bits = int(dataset.BitsStored)
+        full_range = bits <= 8 and (values == stored).all()  # a rescale moves the values out of the range of their bits
+        window = (2 ** (bits - 1) - 0.5, 2**bits - 1) if full_range else DEFAULT_WINDOW
     check_window(view.path, dataset, window)
     padding = dataset.get("PixelPaddingValue")
     inside = values[stored != padding] if isinstance(padding, int) else values
@@ -328,7 +329,7 @@ def _integer(path: Path, dataset: Dataset, name: str, default: int | None = None
 
 def _class_name(dataset: Dataset) -> str:
     uid = dataset.get("SOPClassUID")
-    return uid.name if uid is not None and uid.name != str(uid) else "something else"
+    return uid.name if uid is not None and uid.name != str(uid) else "an unknown object"
 
 
 def _check_inflated(path: Path) -> None:
@@ -351,4 +352,4 @@ def _check_inflated(path: Path) -> None:
             size += len(inflating.decompress(rest, 1 << 20))
             rest = inflating.unconsumed_tail or file.read(1 << 16)
     if size > MAX_INFLATED:
-        raise ImageError(path, f"deflated, and more than {MAX_INFLATED} bytes once inflated", "scale the image down")
+        raise ImageError(path, f"inflates to more than {MAX_INFLATED} bytes", "scale the image down")

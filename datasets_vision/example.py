@@ -73,7 +73,7 @@ class Turn:
 
 
 def text_of(turns: Iterable[Turn]) -> str:
-    """The texts of the turns, each on a line of its own."""
+    """The texts of the turns, joined by line breaks."""
     return "\n".join(turn.text for turn in turns)
 
 

@@ -17,10 +17,10 @@ from urllib.parse import quote
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from datasets_vision.errors import DataError
-from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of
-from datasets_vision.formats.contract import SetAside
+from datasets_vision.example import BOX_SCALE, Example, Label, LabelledObject, View, path_of, photo_of
+from datasets_vision.formats.contract import SetAside, plain
 from datasets_vision.formats.label_studio import IMAGE_CLASS, OWN, UNPLACED
-from datasets_vision.formats.shapes import Size, box_outline, polygon_object
+from datasets_vision.formats.shapes import Annotation, Size, box_outline
 from datasets_vision.images import image_size
 from datasets_vision.placing import whole_file
 
@@ -57,15 +57,16 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     _check_interface(interface)
     shown, aside = _showable(examples)
     if not shown:
-        raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no example")
+        raise DataError(out, "nothing to export", str(aside[0]) if aside else "the recipe reads no examples")
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
     folders = [image.parent for image in images] or [Path()]
     storage = (root or Path(os.path.commonpath(folders))).absolute()
-    kinds = _Kinds(shown)
+    values = _values_by_control(shown)
+    kinds = {control: _kind(given) for control, given in values.items()}
     tasks = [_task(example, number, storage, kinds, predicted) for number, example in enumerate(shown, 1)]
     with whole_file(out) as part, whole_file(interface) as beside:
         part.write_text(json.dumps(tasks, ensure_ascii=False, indent=1), encoding="utf-8")
-        beside.write_text(labelling_interface(shown), encoding="utf-8")
+        beside.write_text(_labelling_interface(shown, values, kinds), encoding="utf-8")
     return Exported(out, interface, len(tasks), tuple(aside))
 
 
@@ -90,40 +91,27 @@ def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside
     return shown, aside
 
 
-class _Kinds:
-    """How Label Studio enters the values of each control: as a choice, text, a number or JSON."""
-
-    def __init__(self, examples: Iterable[Example]) -> None:
-        self.words: dict[str, dict[str, None]] = defaultdict(dict)
-        self._numbers: set[str] = set()
-        self._others: set[str] = set()
-        for example in examples:
-            for control, value in _values(example.label):
-                if isinstance(value, bool | str):
-                    self.words[control][plain_word(value)] = None
-                if isinstance(value, str) and value in ("true", "false"):
-                    self._others.add(control)  # it would be read as a boolean
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    self._numbers.add(control)
-                elif not isinstance(value, bool | str):
-                    self._others.add(control)
-
-    def of(self, control: str) -> str:
-        """The kind of a control: choices, number, textarea or json."""
-        words = self.words.get(control, {})
-        if control in self._others or (control in self._numbers and words):
-            return "json"
-        if control in self._numbers:
-            return "number"
-        short = len(words) <= _MAX_CHOICES and all(0 < len(word) <= _MAX_CHOICE_LENGTH for word in words)
-        if short:
-            return "choices"
-        return "json" if {"true", "false"} & set(words) else "textarea"
+def _values_by_control(examples: Iterable[Example]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for example in examples:
+        for control, value in _values(example.label):
+            found[control].append(value)
+    return found
 
 
-def plain_word(value: bool | str) -> str:
-    """The word for a choice: true or false for booleans."""
-    return value if isinstance(value, str) else str(value).lower()
+def _kind(values: Sequence[Any]) -> str:
+    """How Label Studio enters the values of a control: as choices, number, textarea or json."""
+    words = {plain(value) for value in values if isinstance(value, bool | str)}
+    numbers = any(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    if any(not isinstance(value, str | int | float) for value in values) or (numbers and words):
+        return "json"
+    if "true" in values or "false" in values:  # these texts would be read as booleans
+        return "json"
+    if numbers:
+        return "number"
+    if len(words) <= _MAX_CHOICES and all(0 < len(word) <= _MAX_CHOICE_LENGTH for word in words):
+        return "choices"
+    return "json" if {"true", "false"} & words else "textarea"
 
 
 def _values(label: Label) -> Iterator[tuple[str, Any]]:
@@ -161,13 +149,13 @@ def _is_exact(obj: LabelledObject) -> bool:
     if "polygon" not in obj.attributes:
         return False
     try:
-        back = polygon_object("", obj.name, obj.attributes["polygon"], (BOX_SCALE, BOX_SCALE), {})
+        back = Annotation("", obj.name, (BOX_SCALE, BOX_SCALE), {}).polygon(obj.attributes["polygon"])
     except DataError:
         return False
     return (back.box, back.attributes.get("polygon")) == (obj.box, obj.attributes["polygon"])
 
 
-def _task(example: Example, number: int, storage: Path, kinds: _Kinds, predicted: bool) -> dict[str, Any]:
+def _task(example: Example, number: int, storage: Path, kinds: Mapping[str, str], predicted: bool) -> dict[str, Any]:
     images = [path_of(picture) for picture in example.images]
     sizes = [image_size(image) for image in images]
     results = list(_results(example.label, sizes, kinds))
@@ -184,7 +172,7 @@ def _address(image: Path, storage: Path) -> str:
     try:
         return ADDRESS + quote(image.absolute().relative_to(storage).as_posix())
     except ValueError as error:
-        raise DataError(image, f"lies outside {storage}", "give a root that holds all images") from error
+        raise DataError(image, f"lies outside {storage}", "give a root that contains all images") from error
 
 
 def _data(example: Example, addresses: list[str]) -> dict[str, Any]:
@@ -205,7 +193,7 @@ def _data(example: Example, addresses: list[str]) -> dict[str, Any]:
     return {**data, OWN: own}
 
 
-def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]:
+def _results(label: Label, sizes: list[Size], kinds: Mapping[str, str]) -> Iterator[Result]:
     if label.image_class is not None:
         value = {"choices": [label.image_class]}
         yield {"id": "class", "from_name": IMAGE_CLASS, "to_name": "shown", "type": "choices", "value": value}
@@ -222,12 +210,12 @@ def _results(label: Label, sizes: list[Size], kinds: _Kinds) -> Iterator[Result]
                 yield {"id": region, **stated, "value": {**place, **stated["value"]}}
 
 
-def _stated(scope: str, name: str, value: Any, kinds: _Kinds) -> Result:
+def _stated(scope: str, name: str, value: Any, kinds: Mapping[str, str]) -> Result:
     """A value as the result of its control."""
-    kind = kinds.of(f"{scope}.{name}")
+    kind = kinds[f"{scope}.{name}"]
     entry: dict[str, Any] = {"text": [json.dumps(value, ensure_ascii=False) if kind == "json" else value]}
     if kind == "choices":
-        entry = {"choices": [plain_word(value)]}
+        entry = {"choices": [plain(value)]}
     elif kind == "number":
         entry = {"number": value}
     control = f"{scope}:json.{name}" if kind == "json" else f"{scope}.{name}"
@@ -242,8 +230,7 @@ def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
         return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [obj.name]}}
     if not shape or not sizes:
         return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [obj.name]}}
-    photo = obj.attributes.get("photo")
-    index = photo - 1 if isinstance(photo, int) and 0 < photo <= len(sizes) else len(sizes) - 1
+    index = photo_of(obj, len(sizes))
     several = {"item_index": index} if len(sizes) > 1 else {}
     return {
         "from_name": shape,
@@ -269,9 +256,8 @@ def _place(obj: LabelledObject, shape: str) -> dict[str, Any]:
     return {**{key: value / per_percent for key, value in sides.items()}, "rotation": 0}
 
 
-def labelling_interface(examples: Sequence[Example]) -> str:
+def _labelling_interface(examples: Sequence[Example], values: dict[str, list[Any]], kinds: Mapping[str, str]) -> str:
     """The XML to paste into a project's labelling interface; its controls are named like the results."""
-    kinds = _Kinds(examples)
     view = Element("View")
     pictures = max((len(example.images) for example in examples), default=0)
     if pictures:
@@ -279,20 +265,21 @@ def labelling_interface(examples: Sequence[Example]) -> str:
         SubElement(view, "Image", {"name": "shown", **value, "zoom": "true", "zoomControl": "true"})
     if any(example.turns for example in examples):
         SubElement(view, "Text", name="text" if pictures else "shown", value="$text")
-    classes = {example.label.image_class: None for example in examples if example.label.image_class is not None}
-    _labels(view, "Choices", "Choice", IMAGE_CLASS, [name for name in classes if name])
+    classes = dict.fromkeys(example.label.image_class for example in examples if example.label.image_class)
+    if classes:
+        _add_options(view, "Choices", "Choice", {"name": IMAGE_CLASS, "toName": "shown"}, classes)
     for shape, names in _names_by_shape(examples).items():
         if shape:
-            _labels(view, "Labels" if shape == "span" else f"{_TAGS[shape]}Labels", "Label", shape, list(names))
+            _add_options(view, f"{_TAGS[shape]}Labels", "Label", {"name": shape, "toName": "shown"}, names)
         else:
             SubElement(view, "TextArea", name=UNPLACED, toName="shown")
-    for control in dict.fromkeys(control for example in examples for control, _ in _values(example.label)):
-        _add_control(view, control, kinds)
+    for control, given in values.items():
+        _add_control(view, control, kinds[control], given)
     indent(view)
     return tostring(view, encoding="unicode") + "\n"
 
 
-_TAGS: Mapping[str, str] = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint"}
+_TAGS = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint", "span": ""}
 
 
 def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
@@ -303,22 +290,18 @@ def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
     return found
 
 
-def _labels(view: Element, tag: str, inner: str, name: str, words: list[str]) -> None:
-    if words:
-        control = SubElement(view, tag, name=name, toName="shown")
-        for word in words:
-            SubElement(control, inner, value=word)
+def _add_options(view: Element, tag: str, option: str, attributes: dict[str, str], words: Iterable[str]) -> None:
+    control = SubElement(view, tag, attributes)
+    for word in words:
+        SubElement(control, option, value=word)
 
 
-def _add_control(view: Element, control: str, kinds: _Kinds) -> None:
+def _add_control(view: Element, control: str, kind: str, values: Iterable[Any]) -> None:
     scope, _, name = control.partition(".")
-    kind = kinds.of(control)
     region = {"perRegion": "true"} if scope == "object" else {}
     SubElement(view, "Header", value=name, size="6")
     written = {"name": f"{scope}:json.{name}" if kind == "json" else control, "toName": "shown", **region}
     if kind == "choices":
-        choices = SubElement(view, "Choices", written)
-        for word in kinds.words[control]:
-            SubElement(choices, "Choice", value=word)
+        _add_options(view, "Choices", "Choice", written, dict.fromkeys(map(plain, values)))
     else:
         SubElement(view, "Number" if kind == "number" else "TextArea", written)

@@ -82,7 +82,7 @@ def size_of(picture: Picture | PILImage) -> tuple[int, int]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a file is an image, by its suffix (in any case), or by its first bytes for DICOM without a suffix."""
+    """Whether a file is an image, by its suffix (ignoring case), or by its first bytes for DICOM without a suffix."""
     return path.suffix.lower() in IMAGE_SUFFIXES or is_dicom(path)
 
 

@@ -32,7 +32,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "repair_cost_rules": {"text": "{Car_Type} {Part} {Damage_Type} {Severity}"},
     "scitldr_jsonl": {"text": "{source}"},
 }
-"""Source options by data set name, for facts that the files do not reveal: mostly which column holds the text."""
+"""Source options by data set name, for facts that the files do not reveal: mostly which column has the text."""
 
 STATED = {"medquad_xml": 2137}
 """Item counts by data set name, for manifests that count something else (here documents, not questions)."""
@@ -41,7 +41,7 @@ HEADER = """| set | format | items | stated | agrees | objects | set aside | rea
 | --- | --- | ---: | ---: | --- | ---: | ---: | --- |"""
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
-_KINDS, _FURTHER = 1000, "reasons of further kinds"  # how many kinds are counted separately
+_KINDS, _FURTHER = 1000, "other reasons"  # how many kinds are counted separately
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def end_line(file: BinaryIO) -> None:
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """The path with a suffix added to its name; raises DataError if it has no name of its own, such as `.`."""
+    """The path with a suffix added to its name; raises DataError for a path without a name, such as `.`."""
     if not path.name or path.name == "..":
         raise DataError(f"{str(path)!r}", "is not a file or folder name", "give one")
     return path.with_name(f"{path.name}{suffix}")
@@ -92,12 +92,12 @@ def _as_data_error(path: Path, part: Path) -> Iterator[None]:
     """Turn system errors about the target into a DataError; errors about other files pass through."""
     try:
         yield
-    except (OSError, ValueError) as error:
-        if isinstance(error, OSError):
-            concerned = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else part
-            if not {part, path, path.parent} & {concerned, *concerned.parents}:
-                raise
-            raise DataError(path, f"cannot be written ({error.strerror or error})", _REMEDY) from error
+    except OSError as error:
+        concerned = Path(os.fsdecode(error.filename)) if isinstance(error.filename, str | bytes) else part
+        if not {part, path, path.parent} & {concerned, *concerned.parents}:
+            raise
+        raise DataError(path, f"cannot be written ({error.strerror or error})", _REMEDY) from error
+    except ValueError as error:
         if "null byte" not in str(error):
             raise
         raise DataError(path, f"cannot be written ({error})", _REMEDY) from error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MARGIN = 8  # pixels around and between the tiles
 LINE_HEIGHT = 15  # pixels from one line of text to the next
 BACKGROUND, INK, GREY = (250, 250, 250), (20, 20, 20), (120, 120, 120)
-MAX_IMAGES = 2  # in a draw: all images of an example with no more than this, else only the last one
+MAX_IMAGES = 2  # per draw; of an example with more images, only the last is shown
 
 
 @dataclass(frozen=True)

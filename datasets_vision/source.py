@@ -56,7 +56,7 @@ def read(source: Source, known: Sequence[Item] | None = None) -> Reading:
 
 
 def kept(source: Source) -> list[Item]:
-    """What the files hold, read once, for `stream` with any names, texts, columns and groups.
+    """What the files contain, read once, for `stream` with any names, texts, columns and groups.
 
     Raises DataError as `read` does, except that the items may be unusable.
     """
@@ -170,11 +170,12 @@ def _check_path(path: Path) -> None:
 
 def _nothing_usable(source: Source, set_aside: int, first: SetAside | None) -> DataError:
     if first is None and source.format is not None and not FORMATS[source.format].matches(source.path):
-        return DataError(source.path, f"nothing in the format {source.format}", "save it so, or set its own format")
+        problem = f"nothing in the format {source.format}"
+        return DataError(source.path, problem, "correct the format, or leave it out to detect it")
     if first is None:
         return DataError(source.path, "nothing to read", "give a source with at least one labelled item")
-    alone = f"(no usable items in {source.path}; {set_aside} set aside)"
-    return DataError(first.place, first.problem, f"{first.remedy} {alone}".strip())
+    summary = f"(no usable items in {source.path}; {set_aside} set aside)"
+    return DataError(first.place, first.problem, f"{first.remedy} {summary}".strip())
 
 
 class _Unused:
@@ -256,7 +257,7 @@ def _renamed_example(source: Source, example: Example, unused: _Unused) -> Examp
 
 
 def _cleaned(label: Label) -> Label:
-    """The label with names and texts that differ only in outer blanks or in the encoding of accents made the same."""
+    """The label without outer blanks and with accents encoded in one way, so that equal names and texts match."""
     return Label(
         image_class=label.image_class and _clean(label.image_class),
         objects=label.objects and tuple(replace(obj, name=_clean(obj.name)) for obj in label.objects),

@@ -44,9 +44,8 @@ def tile_examples(
     """One example per tile of an example with one photo of `size` (width, height) pixels, all in the same group.
 
     The label keeps an object, clipped to the tile, if it covers half of the tile, or if at least the share `visible` of
-    its box is inside.
-    The image class and columns describe the whole photo and are left out. Raises DataError for an example with
-    several photos or unlabelled objects.
+    its box is inside. The image class and columns describe the whole photo and are left out. Raises DataError for an
+    example with several photos or unlabelled objects.
     """
     if len(example.images) != 1:
         raise DataError(example.source, f"tiling needs one photo per example, this one has {len(example.images)}")

@@ -34,11 +34,11 @@ _LISTING: ContextVar[tuple[Path, list[tuple[Path, str]]] | None] = ContextVar("_
 def walk(path: Path, suffixes: Collection[str] = (), *, skipped: Skipped | None = None) -> Iterator[Path]:
     """Every file below `path` (or `path` itself, if it is a file), in natural order: 2 before 10.
 
-    `suffixes` (in lower case) selects files by suffix, in any case. The marker of synthetic sets, the files that macOS
-    and Windows add to folders, pipes and devices are left out. Links to files are followed. Hidden folders and links to
-    folders are not, but are added to `skipped`. A broken link to an image is included, so that the format can set it
-    aside. Only the entries of one branch of folders are held in memory. Raises DataError for a folder that cannot be
-    listed, and for any other broken link, which may have pointed to the labels.
+    `suffixes` (in lower case) selects files by suffix, ignoring case. The marker of synthetic sets, the files that
+    macOS and Windows add to folders, pipes and devices are left out. Links to files are followed. Hidden folders and
+    links to folders are not, but are added to `skipped`. A broken link to an image is included, so that the format can
+    set it aside. Only the entries of one branch of folders are held in memory. Raises DataError for a folder that
+    cannot be listed, and for any other broken link, which may have pointed to the labels.
     """
     listing = _LISTING.get()
     if listing is not None and listing[0] == path:

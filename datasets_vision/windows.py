@@ -30,7 +30,7 @@ PRESETS: dict[str, tuple[float, float]] = {
 """(centre, width) in Hounsfield units, so for computed tomography only."""
 
 DEFAULT_WINDOW = "p1-p99"
-"""The window for a file of more than eight bits that states none."""
+"""The window for a file of more than eight bits that has none."""
 
 _PERCENTILES = re.compile(r"p([0-9]+(?:\.[0-9]+)?)-p([0-9]+(?:\.[0-9]+)?)")
 

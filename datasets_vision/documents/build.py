@@ -25,7 +25,7 @@ MAX_BYTES = 200_000_000
 
 @dataclass
 class Built:
-    """The numbers of documents, passages and rows, and what was set aside."""
+    """Counts of documents, passages and rows, and what was set aside."""
 
     documents: int = 0
     passages: int = 0
@@ -37,7 +37,7 @@ class Built:
 def read_documents(path: Path) -> Iterator[Document | SetAside]:
     """Every manual at or below `path`, in natural order; files that are not manuals or can't be read are set aside.
 
-    The files are listed at once, and read one by one.
+    The files are listed immediately, but read one by one.
     """
     root = path if path.is_dir() else path.parent
     read = (item for file in _files(path) for item in _document(file, file.relative_to(root).as_posix()))

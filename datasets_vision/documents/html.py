@@ -75,7 +75,7 @@ class _Reader(HTMLParser):
             self._flush()
             self._rows, self._header = [], False
         elif self._rows is not None:
-            self._start_cell(tag)
+            self._start_cell(tag, self._rows)
         elif tag in _HEADINGS or tag == "pre" or (tag in _BREAKS and not self._lists):
             self._flush()
             self._verbatim = tag == "pre"
@@ -162,9 +162,7 @@ class _Reader(HTMLParser):
         elif tag != "dl":
             self.blocks.append(Block("steps" if tag == "ol" else "bullets", items=tuple(entries)))
 
-    def _start_cell(self, tag: str) -> None:
-        rows = self._rows
-        assert rows is not None
+    def _start_cell(self, tag: str, rows: list[list[str]]) -> None:
         if tag == "tr":
             self._end_cell()
             rows.append([])

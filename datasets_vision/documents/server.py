@@ -41,7 +41,7 @@ Section: {section}
 class Server(Endpoint):
     """A server that writes questions.
 
-    `kept`: a file of replies by request, so that a resumed run does not repeat requests.
+    `kept`: a file that stores each reply with its request, so that a resumed run does not repeat requests.
     """
 
     questions: int = 4
@@ -103,7 +103,7 @@ def _pairs(text: str) -> list[Any]:
     try:
         found = json.loads(inner[start : end + 1])["pairs"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"the reply holds no JSON with pairs: {excerpt(text)}") from error
+        raise ValueError(f"the reply contains no JSON with pairs: {excerpt(text)}") from error
     if not isinstance(found, list) or not found:
         raise ValueError(f"the reply's pairs are not a non-empty list: {excerpt(text)}")
     return found

@@ -16,6 +16,7 @@ from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders, role_of_stem
+from datasets_vision.formats.text_files import head_of
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, files_of, folded, walk
 
 KeyPath = tuple[str, ...]
@@ -54,11 +55,9 @@ def kinds_of(path: Path) -> dict[Path, str | None]:
 @lru_cache(maxsize=4096)
 def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
     """The key paths in the first part of a JSON file, which is not parsed as a whole."""
-    with path.open("rb") as file:
-        text = file.read(_HEAD).decode("utf-8-sig", errors="replace")
     found: set[KeyPath] = set()
     lead: list[str] = []  # for each open container: "[]" for a list, else the last key read
-    for token in _TOKEN.finditer(text):
+    for token in _TOKEN.finditer(head_of(path, _HEAD)):
         match token[0][0]:
             case "{" | "[" as opening:
                 lead.append("[]" if opening == "[" else "")
@@ -108,7 +107,7 @@ class Pictures:
 
     @classmethod
     def of(cls, path: Path, folder: Path | None = None) -> Pictures:
-        """The images below `folder`; by default the set's folder, or its parent if it holds annotations and no images.
+        """The images below `folder`; by default the set's folder, or its parent if it has annotations and no images.
 
         Raises DataError if `folder` does not exist.
         """
@@ -192,7 +191,7 @@ def read_files(
     A file for which `read` raises DataError is set aside. Raises DataError if there are no files; `title` names them.
     """
     if not files:
-        raise DataError(source.path, f"no {title} found", "give the file, or the folder that holds it")
+        raise DataError(source.path, f"no {title} found", "give the file, or the folder that contains it")
     pictures = Pictures.of(source.path, source.image_folder)
     for path in files:
         try:

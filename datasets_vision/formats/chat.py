@@ -38,7 +38,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 class Conversation:
     """A conversation, in which consecutive turns of one speaker are merged.
 
-    `placeholders`: how many places for images its texts have.
+    `placeholders`: the number of image placeholders in its texts.
     """
 
     turns: tuple[Turn, ...]
@@ -48,7 +48,7 @@ class Conversation:
 
 def matches(path: Path) -> bool:
     """JSON or JSON lines whose first record has a list of turns with a role and a text."""
-    return any(_conversation(record) is not None for record in first_objects(path))
+    return any(_has_conversation(record) for record in first_objects(path))
 
 
 def read(source: Source) -> Iterator[Drafts]:
@@ -105,14 +105,10 @@ def images_of(source: Source, record: Mapping[str, Any], conversation: Conversat
     return tuple(names)
 
 
-def _conversation(record: Mapping[str, Any]) -> Any:
-    for name in TURNS:
-        turns = record.get(name)
-        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
-            first = turns[0]
-            if any(key in first for key in _ROLE_KEYS) and any(key in first for key in _CONTENT_KEYS):
-                return turns
-    return None
+def _has_conversation(record: Mapping[str, Any]) -> bool:
+    lists = [record[name] for name in TURNS if isinstance(record.get(name), list)]
+    firsts = [turns[0].keys() for turns in lists if turns and isinstance(turns[0], dict)]
+    return any(not keys.isdisjoint(_ROLE_KEYS) and not keys.isdisjoint(_CONTENT_KEYS) for keys in firsts)
 
 
 def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
@@ -171,7 +167,7 @@ def _address(part: Mapping[str, Any]) -> str:
     if isinstance(value, dict):
         value = value.get("url") or value.get("path") or ""
     if not isinstance(value, str):
-        raise DataError("", f"an image part holds {str(value)[:40]!r}", "write the path of a file")
+        raise DataError("", f"an image part contains {str(value)[:40]!r}", "write the path of a file")
     return value
 
 

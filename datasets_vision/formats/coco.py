@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
-from datasets_vision.example import Box, Example, Label, LabelledObject
+from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_cursor import Cursor, Member
-from datasets_vision.formats.shapes import (
-    Size,
-    area,
-    box_object,
-    excerpt,
-    multipolygon_object,
-    normalised_outline,
-    numbers,
-    read_objects,
-    verified_box,
-)
+from datasets_vision.formats.shapes import Annotation, Size, area, excerpt, normalised_outline, read_objects
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import image_size
 
@@ -164,65 +154,67 @@ def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> 
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)
 
 
-def _object(file: _File, place: str, annotation: dict[str, Any], size: Size) -> LabelledObject:
-    category = annotation.get("category_id")
+def _object(file: _File, place: str, entry: dict[str, Any], size: Size) -> LabelledObject:
+    category = entry.get("category_id")
     name = file.names.get(_key(category) or "")
     if name == "":
         raise DataError(place, f"category {excerpt([category])} has no name", "write it in categories")
     if name is None:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
         raise DataError(place, f"category_id {excerpt([category])} is not a category", known)
-    attributes = _attributes(annotation)
-    segmentation, box = annotation.get("segmentation"), annotation.get("bbox")
+    annotation = Annotation(place, name, size, _attributes(entry))
+    segmentation, box = entry.get("segmentation"), entry.get("bbox")
     if isinstance(segmentation, dict):
-        return _masked(place, name, segmentation, size, attributes)
+        return _masked(annotation, segmentation)
     if isinstance(segmentation, list) and segmentation:
         rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
-        return multipolygon_object(place, name, [_ring(place, name, ring) for ring in rings], size, attributes)
+        return annotation.polygons([_ring(annotation, ring) for ring in rings])
     if not box:
         raise BoxError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
-    left, top, width, height = numbers(place, f"{name!r} bbox", box, 4)
-    return box_object(place, name, (left, top, left + width, top + height), size, attributes)
+    return annotation.sized_box("bbox", box)
 
 
-def _attributes(annotation: Mapping[str, Any]) -> dict[str, Any]:
+def _attributes(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Further facts about an object: `attributes` as CVAT and others write them, and other plain keys."""
-    given = annotation.get("attributes")
-    stated = {key: value for key, value in annotation.items() if key not in _COCO_KEYS and isinstance(value, str | int)}
+    given = entry.get("attributes")
+    stated = {key: value for key, value in entry.items() if key not in _COCO_KEYS and isinstance(value, str | int)}
     crowd = {"iscrowd": True} if stated.pop("iscrowd", 0) else {}
     return {**stated, **(given if isinstance(given, dict) else {}), **crowd}
 
 
-def _ring(place: str, name: str, ring: Any) -> list[tuple[float, float]]:
+def _ring(annotation: Annotation, ring: Any) -> list[tuple[float, float]]:
     """Points from [x1, y1, x2, y2, ...]."""
-    flat = numbers(place, f"{name!r} segmentation", ring)
+    flat = annotation.numbers("segmentation", ring)
     if len(flat) % 2:
-        raise DataError(place, f"{name!r} segmentation has {len(flat)} numbers", "give x, y pairs")
+        problem = f"{annotation.name!r} segmentation has {len(flat)} numbers"
+        raise DataError(annotation.place, problem, "give x, y pairs")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _masked(place: str, name: str, mask: dict[str, Any], size: Size, attributes: dict[str, Any]) -> LabelledObject:
+def _masked(annotation: Annotation, mask: dict[str, Any]) -> LabelledObject:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
-    height, width = (int(side) for side in numbers(place, f"{name!r} mask size", mask.get("size"), 2))
+    place, name, size = annotation.place, annotation.name, annotation.size
+    height, width = (int(side) for side in annotation.numbers("mask size", mask.get("size"), 2))
     if (width, height) != size:
-        raise BoxError(
-            place, f"{name!r} mask is {width}x{height}, but its image is {size[0]}x{size[1]}", "correct its size"
-        )
-    grid = _decoded(place, name, mask.get("counts"), size)
+        problem = f"{name!r} mask is {width}x{height}, but its image is {size[0]}x{size[1]}"
+        raise BoxError(place, problem, "correct its size")
+    grid = _decoded(annotation, mask.get("counts"))
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
         raise BoxError(place, f"{name!r} mask is empty", "remove the annotation")
     corners = (across[0], down[0], across[-1] + 1, down[-1] + 1)
-    box: Box = verified_box(place, name, [int(corner) for corner in corners], size)
-    return LabelledObject(name, box, {**attributes, **_outlines(grid, size)})
+    outlined = replace(annotation, attributes={**annotation.attributes, **_outlines(grid, size)})
+    return outlined.box([int(corner) for corner in corners])
 
 
-def _decoded(place: str, name: str, counts: Any, size: Size) -> Any:  # (height, width) of bool
+def _decoded(annotation: Annotation, counts: Any) -> Any:  # (height, width) of bool
     from supervision import rle_to_mask
 
-    unfit = BoxError(place, f"{name!r} mask's counts do not fill {size[0]}x{size[1]}", "write COCO run lengths")
+    size = annotation.size
+    problem = f"{annotation.name!r} mask's counts do not fill {size[0]}x{size[1]}"
+    unfit = BoxError(annotation.place, problem, "write COCO run lengths")
     if isinstance(counts, list):
-        runs = numbers(place, f"{name!r} mask's counts", counts)
+        runs = annotation.numbers("mask's counts", counts)
         if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:
             raise unfit
         counts = [int(run) for run in runs]

@@ -43,7 +43,7 @@ class Columns:
         )
 
     def draft(self, values: Mapping[str, Any], row: str, place: str) -> Draft | SetAside:
-        """The draft of one row; `values` are by column, and a photo is {bytes, path}, bytes or a path.
+        """The draft of one row, given as values by column; a photo is {bytes, path}, bytes or a path.
 
         If there are photos and exactly one column of class labels, that is the image class; otherwise class labels are
         columns of class names.

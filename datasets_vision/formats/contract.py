@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datasets_vision.formats.drafts import Drafts
 
 FOLDER = "{folder}"
-"""The placeholder for the name of the folder that holds a table."""
+"""The placeholder for the name of the folder that contains a table."""
 
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?][\"')\]]?(?=\s)|\S(?=\s*\n)")
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
@@ -64,7 +64,7 @@ class Source(BaseModel):
     group is the image's class. `rename`: the source's word -> ours, for objects, image classes and cells;
     a word that ends with * matches every word with that prefix.
     `text`: the template for the text of a table's row, with {column} by name and {folder} for the table's folder.
-    `image`: the column of a table or record that holds its photo's path, relative to the file.
+    `image`: the column of a table or record with its photo's path, relative to the file.
     `columns`: answer field -> column, or "{folder}"; if empty, every column that the text does not show.
     `values`: for an answer field, the source's value -> ours; a row with any other value is set aside.
     `group`: a regex searched in an example's id; examples for which its groups match the same text stay together;

@@ -1,4 +1,4 @@
-"""CVAT for images: one XML with an <image> per photo, which holds boxes, polygons, lines, points, masks and tags."""
+"""CVAT for images: one XML with an <image> per photo, which contains boxes, polygons, lines, points, masks and tags."""
 
 from __future__ import annotations
 
@@ -12,17 +12,8 @@ from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, read_files
 from datasets_vision.formats.contract import SetAside, Source
-from datasets_vision.formats.shapes import (
-    Size,
-    box_object,
-    ellipse_object,
-    line_object,
-    numbers,
-    point_object,
-    polygon_object,
-    read_objects,
-    rotated_corners,
-)
+from datasets_vision.formats.shapes import Annotation, Size, read_objects, rotated_corners
+from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import files_of
@@ -37,9 +28,8 @@ def matches(path: Path) -> bool:
 
 
 def _is_cvat(file: Path) -> bool:
-    with file.open("rb") as opened:
-        head = opened.read(_HEAD)
-    return b"<annotations>" in head and any(sign in head for sign in (b"<meta>", b"<image ", b"<track "))
+    head = head_of(file, _HEAD)
+    return "<annotations>" in head and any(sign in head for sign in ("<meta>", "<image ", "<track "))
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -86,37 +76,32 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
     name = (element.get("label") or "").strip()
     if not name:
         raise DataError(place, f"a <{element.tag[:80]}> without a label", "write its name")
-    attributes = _attributes(element)
-    degrees = numbers(place, f"{name!r} rotation", element.get("rotation") or 0, 1)[0]
+    annotation = Annotation(place, name, size, _attributes(element))
+    degrees = annotation.numbers("rotation", element.get("rotation") or 0, 1)[0]
     match element.tag:
         case "box":
-            return _box(place, name, element, size, attributes, degrees)
+            return _box(annotation, element, degrees)
         case "polygon":
-            return polygon_object(place, name, _points(element), size, attributes)
+            return annotation.polygon(_points(element))
         case "polyline":
-            return line_object(place, name, _points(element), size, attributes)
+            return annotation.line(_points(element))
         case "points" if len(points := _points(element)) == 1:
-            return point_object(place, name, points[0], size, attributes)
+            return annotation.point(points[0])
         case "ellipse":
             centre, radii = ([element.get(key) for key in keys] for keys in (("cx", "cy"), ("rx", "ry")))
-            return ellipse_object(place, name, centre, radii, size, attributes, degrees)
+            return annotation.ellipse(centre, radii, degrees)
         case "mask":
-            sides = [element.get(key) for key in ("left", "top", "width", "height")]
-            left, top, width, height = numbers(place, f"{name!r} mask", sides, 4)
-            return box_object(place, name, (left, top, left + width, top + height), size, attributes)
+            return annotation.sized_box("mask", [element.get(key) for key in ("left", "top", "width", "height")])
     raise BoxError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
 
 
-def _box(
-    place: str, name: str, element: Element, size: Size, attributes: dict[str, Any], degrees: float
-) -> LabelledObject:
+def _box(annotation: Annotation, element: Element, degrees: float) -> LabelledObject:
     corners = [element.get(corner) for corner in _CORNERS]
     if not degrees:
-        return box_object(place, name, corners, size, attributes)
-    left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
+        return annotation.box(corners)
+    left, top, right, bottom = annotation.numbers("box", corners, 4)
     centre = (left + right) / 2, (top + bottom) / 2
-    turned = rotated_corners(left, top, right - left, bottom - top, degrees, centre)
-    return polygon_object(place, name, turned, size, attributes)
+    return annotation.polygon(rotated_corners(left, top, right - left, bottom - top, degrees, centre))
 
 
 def _points(element: Element) -> list[list[str]]:

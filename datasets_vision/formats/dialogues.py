@@ -16,14 +16,8 @@ from datasets_vision.formats.table_files import Row, read_table, table_files
 OUTSIDE = "O"
 """The label of a word that fills no slot."""
 
-_CONVERSATION, _TURN, _UTTERANCE, _SLOTS, _INTENT = (
-    "conversationId",
-    "turnNumber",
-    "utterance",
-    "slot-labels",
-    "intent",
-)
-_AUTHOR = "authorRole"
+_CONVERSATION, _TURN, _UTTERANCE = _REQUIRED = "conversationId", "turnNumber", "utterance"
+_SLOTS, _INTENT, _AUTHOR = "slot-labels", "intent", "authorRole"
 _ROLES: dict[str, Literal["user", "assistant"]] = {
     "customer": "user",
     "user": "user",
@@ -51,11 +45,13 @@ def read(source: Source) -> Iterator[Drafts | SetAside]:
     for path in table_files(source.path):
         found = True
         try:
-            rows = list(_rows(path))
+            header, rows = read_table(path)
+            Source.require_columns(path, _REQUIRED, header)
+            drafts = _drafts(path, list(rows))
         except DataError as error:
             yield SetAside.of(path, error)
             continue
-        yield Drafts(path, _drafts(path, rows))
+        yield Drafts(path, drafts)
     if not found:
         raise DataError(source.path, "no TSV or CSV table", "give a table, or a folder of tables")
 
@@ -65,13 +61,7 @@ def _is_dialogue(path: Path) -> bool:
         header, _ = read_table(path)
     except DataError:
         return False
-    return {_CONVERSATION, _TURN, _UTTERANCE} <= set(header)
-
-
-def _rows(path: Path) -> Iterator[Row | SetAside]:
-    header, rows = read_table(path)
-    Source.require_columns(path, (_CONVERSATION, _TURN, _UTTERANCE), header)
-    return rows
+    return set(_REQUIRED) <= set(header)
 
 
 def _drafts(path: Path, rows: list[Row | SetAside]) -> Iterator[Draft | SetAside]:

@@ -101,10 +101,10 @@ def json_drafts(source: Source, draft: Drafting) -> Iterator[Drafts]:
 
 def named_image(path: Path, written: str) -> Path:
     """The image that a label file names, beside it or in its folder `images`; absolute paths are used as they are.
-    A name that fits no file may differ in its case, or in how its accents are encoded.
 
-    Raises DataError for a web address or a missing file, and for a file that is not an image, which is then the error's
-    place. Only the image's header is read.
+    If no file has exactly this name, one that differs only in case or in the encoding of accents is used. Raises
+    DataError for a web address, a missing file or a file that is not an image; only the last error names its place.
+    Only the image's header is read.
     """
     name = written.strip().removeprefix("file://")
     if not name:

@@ -27,7 +27,7 @@ _PROSE = ("readme", "license", "licence", "notice")
 
 
 def matches(path: Path) -> bool:
-    """Images, and no file that may hold the annotations of another format, such as a table beside unsorted images."""
+    """Images, and no file that may have annotations of another format, such as a table beside unsorted images."""
     if labels_elsewhere(path) is not None or next(walk(path, IMAGE_SUFFIXES), None) is None:
         return False
     tables = [file.name for file in path.iterdir() if suffix_of(file.name) in DELIMITERS]
@@ -41,7 +41,7 @@ def _is_sorted(root: Path, image: Path) -> bool:
 
 
 def labels_elsewhere(path: Path) -> Path | None:
-    """The first file that may hold the annotations of another format."""
+    """The first file that may contain the annotations of another format."""
     return next((file for file in walk(path, _ANNOTATIONS) if not file.name.lower().startswith(_PROSE)), None)
 
 
@@ -67,7 +67,7 @@ class LabelTable:
     path: Path
     rows: dict[str, Row] = field(default_factory=dict)  # those that no image has taken yet
     same_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # `_stem` -> all paths with it
-    present: set[str] = field(default_factory=set)  # the paths that are those of a file, whether image or not
+    present: set[str] = field(default_factory=set)  # the paths that match a file exactly, image or not
     faults: list[SetAside] = field(default_factory=list)
 
     @classmethod

@@ -41,7 +41,7 @@ def read(source: Source) -> Iterator[Drafts]:
     for role, rows in splits.items():
         file = path / role / _STATE if role and path.exists() else path / _STATE
         with _data_errors(path):
-            # a stream that states no features has the columns of its first row
+            # a stream without features has the columns of its first row
             features = rows.features.to_dict() if rows.features is not None else dict.fromkeys(next(iter(rows), {}))
         columns, name = Columns.of(source, file, tuple(features), features), role or "all"
         drafts = _drafts(columns, path, rows, f"{path}:{name}")

@@ -14,7 +14,7 @@ from typing import IO, Any
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.json_cursor import Cursor, Member, decode
-from datasets_vision.formats.text_files import decoded, read_text, without_mark
+from datasets_vision.formats.text_files import decoded, head_of, read_text, without_mark
 from datasets_vision.walk import files_of
 
 MAX_LINE = 16 << 20
@@ -60,7 +60,7 @@ def entries(path: Path) -> Iterator[Entry | SetAside]:
     """The lines of a JSON-lines file; for a JSON file, the members of its list or of its dict keyed by id.
 
     A dict with one value that is a list of objects (`{"version": 1, "data": [...]}`) is read as that list; a dict
-    whose values are not all objects is one entry. Line ends may be LF or CRLF; a byte order mark is skipped. An entry
+    whose values are not all objects is one entry. Lines may end with LF or CRLF; a byte order mark is skipped. An entry
     that cannot be used is set aside with its file and line; broken JSON sets the rest of its file or line aside.
     """
     try:
@@ -93,7 +93,7 @@ def read_json(path: Path) -> Any:
 
 @lru_cache(maxsize=64)
 def _first_object(path: Path, modified: int, size: int) -> dict[str, Any] | None:
-    found = _first(_lines(path) if _is_lines(path) else _members_of(path, _head(path)))
+    found = _first(_lines(path) if _is_lines(path) else _members_of(path, head_of(path, _HEAD)))
     if found is None and path.suffix.lower() == ".json":
         found = _first(entries(path))
     return found if isinstance(found, dict) else None
@@ -103,16 +103,11 @@ def _first(items: Iterator[Entry | SetAside]) -> Any:
     return next((item.value for item in items if isinstance(item, Entry)), None)
 
 
-def _head(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.read(_HEAD).decode("utf-8-sig", errors="replace")
-
-
 def _is_lines(path: Path) -> bool:
     """Whether a file is JSON lines, by its suffix, or because its first line is an object with another one below."""
     if path.suffix.lower() != ".json":
         return True
-    first, _, rest = _head(path).lstrip().partition("\n")
+    first, _, rest = head_of(path, _HEAD).lstrip().partition("\n")
     if not first.startswith("{") or not rest.lstrip().startswith("{"):
         return False
     try:

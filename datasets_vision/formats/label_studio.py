@@ -21,18 +21,7 @@ from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source, plain
 from datasets_vision.formats.json_files import read_json
-from datasets_vision.formats.shapes import (
-    Point,
-    Size,
-    box_object,
-    ellipse_object,
-    numbers,
-    pairs,
-    point_object,
-    polygon_object,
-    read_objects,
-    rotated_corners,
-)
+from datasets_vision.formats.shapes import Annotation, Point, Size, read_objects, rotated_corners
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES
 
@@ -98,7 +87,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         yield from _read_tasks(source, pictures, path, content)
     if left := sum(1 for _ in pictures.unreferenced()):
         yield SetAside(
-            str(pictures.root), f"holds {left} images without a task", "annotate those that belong to the set"
+            str(pictures.root), f"contains {left} images without a task", "annotate those that belong to the set"
         )
     yield from other_kinds(kinds, "label_studio")
 
@@ -293,22 +282,21 @@ def _drawn(
     if not sizes or (photo is not None and (type(photo) is not int or not 0 < photo <= len(sizes))):
         raise DataError(place, f"{name!r} is not on any image of the task", "add the task's images")
     size = sizes[photo - 1 if photo else -1]
+    annotation = Annotation(place, name, size, attributes)
     if shape == "polygon":
-        points = pairs(place, f"{name!r} points", value.get("points"))
-        return polygon_object(place, name, [_pixels(point, size) for point in points], size, attributes)
-    x, y = _pixels(numbers(place, f"{name!r} place", [value.get("x"), value.get("y")], 2), size)
-    degrees = numbers(place, f"{name!r} rotation", value.get("rotation") or 0, 1)[0]
+        return annotation.polygon([_pixels(point, size) for point in annotation.points("points", value.get("points"))])
+    x, y = _pixels(annotation.numbers("place", [value.get("x"), value.get("y")], 2), size)
+    degrees = annotation.numbers("rotation", value.get("rotation") or 0, 1)[0]
     if shape == "keypoint":
-        return point_object(place, name, (x, y), size, attributes)
+        return annotation.point((x, y))
     if shape == "ellipse":
-        radii = numbers(place, f"{name!r} radii", [value.get("radiusX"), value.get("radiusY")], 2)
-        return ellipse_object(place, name, (x, y), _pixels(radii, size), size, attributes, degrees)
+        radii = annotation.numbers("radii", [value.get("radiusX"), value.get("radiusY")], 2)
+        return annotation.ellipse((x, y), _pixels(radii, size), degrees)
     if shape == "rectangle":
-        sides = numbers(place, f"{name!r} sides", [value.get("width"), value.get("height")], 2)
-        width, height = _pixels(sides, size)
+        width, height = _pixels(annotation.numbers("sides", [value.get("width"), value.get("height")], 2), size)
         if degrees:
-            return polygon_object(place, name, rotated_corners(x, y, width, height, degrees, (x, y)), size, attributes)
-        return box_object(place, name, (x, y, x + width, y + height), size, attributes)
+            return annotation.polygon(rotated_corners(x, y, width, height, degrees, (x, y)))
+        return annotation.box((x, y, x + width, y + height))
     raise BoxError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
 
 

@@ -12,18 +12,7 @@ from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
-from datasets_vision.formats.shapes import (
-    Size,
-    bounds,
-    box_object,
-    ellipse_object,
-    excerpt,
-    line_object,
-    pairs,
-    point_object,
-    polygon_object,
-    read_objects,
-)
+from datasets_vision.formats.shapes import Annotation, Size, bounds, excerpt, read_objects
 from datasets_vision.images import image_size
 from datasets_vision.walk import folded
 
@@ -77,22 +66,22 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
     name = str(shape.get("label") or "").strip() if isinstance(shape, dict) else ""
     if not name:
         raise DataError(place, "a shape without a label", "write its name")
-    attributes = _attributes(shape)
-    points = pairs(place, f"{name!r} points", shape.get("points"))
+    annotation = Annotation(place, name, size, _attributes(shape))
+    points = annotation.points("points", shape.get("points"))
     if not points:
         raise BoxError(place, f"{name!r} has no points", "draw it again")
     match shape.get("shape_type") or "polygon":
         case "polygon":
-            return polygon_object(place, name, points, size, attributes)
+            return annotation.polygon(points)
         case "rectangle" | "mask":
-            return box_object(place, name, bounds(points), size, attributes)
+            return annotation.box(bounds(points))
         case "circle" if len(points) == 2:
             radius = math.dist(*points)
-            return ellipse_object(place, name, points[0], (radius, radius), size, attributes)
+            return annotation.ellipse(points[0], (radius, radius))
         case "point" if len(points) == 1:
-            return point_object(place, name, points[0], size, attributes)
+            return annotation.point(points[0])
         case "line" | "linestrip":
-            return line_object(place, name, points, size, attributes)
+            return annotation.line(points)
     kind = excerpt([shape.get("shape_type")])
     raise BoxError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
 

@@ -1,7 +1,7 @@
 """Photos with a mask of the same size: `a.jpg` beside `a.png`, or `images/a.jpg` and `masks/a.png`.
 
-Masks are decoded while reading, since they hold the objects; photos are not. A mask with values above 127 is binary
-with soft edges: 128 and above (in 16 bits, half the maximum) is object. In other masks, values are class numbers.
+Reading decodes the masks, since they hold the objects, but not the photos. A mask with values above 127 is binary with
+soft edges: 128 and above (in 16 bits, half the maximum) is object. In other masks, values are class numbers.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class _Set:
     others: list[Path] = field(default_factory=list)
     beside: dict[tuple[Path, str], Path] = field(default_factory=dict)  # folder and stem of the image -> its mask
     parallel: dict[tuple[Path, Path, str], Path] = field(default_factory=dict)
-    """The path above and below a folder of masks, and the stem -> the mask."""
+    """(Path above a folder of masks, path below it, stem) -> the mask."""
 
     @classmethod
     def of(cls, root: Path) -> Self:

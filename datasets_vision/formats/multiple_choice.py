@@ -85,7 +85,7 @@ def _correct(record: Mapping[str, Any], options: list[str], letters: list[str]) 
         if len(flags) != len(options) or not all(isinstance(flag, bool) for flag in flags):
             raise DataError(
                 "",
-                f"correct must hold one boolean for each of the {len(options)} options, not {str(flags)[:60]!r}",
+                f"correct must have one boolean for each of the {len(options)} options, not {str(flags)[:60]!r}",
                 "write true or false for each",
             )
         if not any(flags):

@@ -1,4 +1,4 @@
-"""DeepPCB: a flawless template beside each tested board, and boxes in a text file.
+"""DeepPCB: a defect-free template for each tested board, and boxes in a text file.
 
     PCBData/group00041/00041/00041000_temp.jpg, 00041000_test.jpg
     PCBData/group00041/00041_not/00041000.txt       x1 y1 x2 y2 type
@@ -17,7 +17,7 @@ from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import SPLIT_NAMES
-from datasets_vision.formats.shapes import Size, read_objects, verified_box
+from datasets_vision.formats.shapes import Annotation, Size, read_objects
 from datasets_vision.formats.text_files import read_text
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, walk
@@ -133,4 +133,4 @@ def _object(place: str, line: str, size: Size) -> LabelledObject:
         raise BoxError(place, f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")
     if words[4] not in TYPES:
         raise DataError(place, f"unknown type {words[4][:80]!r}", nearest(words[4], TYPES))
-    return LabelledObject(TYPES[words[4]], verified_box(place, TYPES[words[4]], words[:4], size, overrun=0))
+    return Annotation(place, TYPES[words[4]], size, {}).box(words[:4], overrun=0)

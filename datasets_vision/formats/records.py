@@ -24,7 +24,7 @@ def read(source: Source) -> Iterator[Drafts]:
 
     The column of a nested value is its names joined by dots (`meta.year`). A list is one column with a line per member;
     each member also has a column with its position (`target.0`). Likewise, a list of objects has one column per name
-    (`authors.name`, `authors.0.name`). All values are texts; null and missing values are empty.
+    (`authors.name`, `authors.0.name`). All values are text; null and missing values are empty.
 
     In XML, the columns of an item are the texts and attributes of its own parts (`Question`, `Question.qid`), and
     those of the elements around it, prefixed with the root's name (`Document.Focus`).

@@ -20,7 +20,7 @@ LINES = "reviews.jsonl"
 PHOTOS = "photos"
 
 ROLE = "reviewed"
-"""The list that its examples are in, for `splits.source`."""
+"""The role of its examples, for `splits.source`."""
 
 _KEYS = ("case", "photos", "text", "answer", "verdict")
 

@@ -24,14 +24,14 @@ SPLIT_NAMES = frozenset(
 """Words that state a role, in lower case; `Example.role` keeps the word as the source writes it."""
 
 IMAGE_FOLDERS = frozenset({"images", "imgs", "image", "img", "photos", "jpegimages"})
-"""Names of folders, in lower case, that only say that they hold images."""
+"""Names of folders, in lower case, that only say that they contain images."""
 
 _SHARD = re.compile(r"-\d{5}-of-\d{5}(-[0-9a-f]{8,})?$")
 _PLAIN_WORDS = frozenset(["image", "images", "img", "imgs", "label", "labels", "annotations", "set", "data"])
 
 
 def role_of_folder(name: str) -> str | None:
-    """The word in a folder's name that states a role ("val2017", "test_images"); others must be _PLAIN_WORDS."""
+    """The word in a folder's name that states a role ("val2017", "test_images"); others must be in _PLAIN_WORDS."""
     words = [word for word in _words(name) if word.lower() not in _PLAIN_WORDS]
     return words[0] if len(words) == 1 and words[0].lower() in SPLIT_NAMES else None
 

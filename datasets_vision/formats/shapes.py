@@ -1,14 +1,14 @@
 """Boxes, polygons, points and masks in pixels: verified against their image and scaled to 0..1000.
 
 Corners are edges: 0 <= left < right <= width. Shapes may overrun the image's edge by `OVERRUN` of the side and are
-clipped there; shapes further out were drawn on another image and are rejected. Every function raises DataErrors that
-begin with `place`.
+clipped there; shapes further out were drawn on another image and are rejected.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from datasets_vision.errors import BoxError, DataError
@@ -32,103 +32,119 @@ Outline = list[list[int]]
 _SHOWN = 80  # characters of a wrong value in a message
 
 
-def numbers(place: str, what: str, values: Any, count: int | None = None) -> list[float]:
-    """Parse finite numbers (`count` of them, if given); booleans are rejected."""
-    listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
-    try:
-        found = [math.nan if isinstance(value, bool) else float(value) for value in listed]
-    except (TypeError, ValueError, OverflowError):
-        found = [math.nan]
-    if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
-        expected = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
-        raise BoxError(place, f"{what} {excerpt(listed)} is not {expected}", "write them in pixels")
-    return found
-
-
 def excerpt(values: Iterable[Any]) -> str:
     """Values for a message, as text of limited length."""
     text = ", ".join(f"{value:g}" if isinstance(value, float) else str(value).strip()[:_SHOWN] for value in values)
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
 
 
-def verified_box(place: str, name: str, corners: Any, size: Size, *, overrun: float = OVERRUN) -> Box:
-    """Verify a box (left, top, right, bottom) in pixels, given as numbers or text, and scale it to 0..1000."""
-    left, top, right, bottom = numbers(place, f"{name!r} box", corners, 4)
-    box = f"{name!r} box {excerpt(corners)}"
-    if right <= left or bottom <= top:
-        raise BoxError(place, f"{box} has no area (image {size[0]}x{size[1]})", "give the top-left corner first")
-    if _outside((left, top, right, bottom), size, overrun):
-        raise BoxError(place, f"{box} lies outside the image {size[0]}x{size[1]}", "give boxes in its pixels")
-    return normalised_box(left, top, right, bottom, *size)
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """An object annotated in an image of `size`; a method for each shape verifies it and returns the object."""
 
+    place: str
+    name: str
+    size: Size
+    attributes: Mapping[str, Any]
 
-def box_object(place: str, name: str, corners: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object with a box of (left, top, right, bottom)."""
-    return LabelledObject(name, verified_box(place, name, corners, size), attributes)
+    def numbers(self, what: str, values: Any, count: int | None = None) -> list[float]:
+        """Parse finite numbers (`count` of them, if given), not booleans; errors name the object and `what`."""
+        listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values]
+        try:
+            found = [math.nan if isinstance(value, bool) else float(value) for value in listed]
+        except (TypeError, ValueError, OverflowError):
+            found = [math.nan]
+        if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
+            expected = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
+            problem = f"{self.name!r} {what} {excerpt(listed)} is not {expected}"
+            raise BoxError(self.place, problem, "write them in pixels")
+        return found
 
+    def points(self, what: str, given: Any) -> list[Point]:
+        """Points from [[x, y], ...]; errors name the object and `what`."""
+        if not isinstance(given, Sequence) or isinstance(given, str):
+            problem = f"{self.name!r} {what} {excerpt([given])} is not a list of points"
+            raise BoxError(self.place, problem, "write [[x, y], ...]")
+        return [(x, y) for x, y in (self.numbers(f"{what} point", point, 2) for point in given)]
 
-def polygon_object(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object with a polygon; its box is the polygon's bounds, and the polygon goes to `attributes`.
+    def box(self, corners: Any, *, overrun: float = OVERRUN) -> LabelledObject:
+        """The object with a box of (left, top, right, bottom), given as numbers or text."""
+        return LabelledObject(self.name, self._verified("box", corners, overrun), self.attributes)
 
-    If the polygon is too small for the grid of 0..1000, only the box is kept.
-    """
-    corners = pairs(place, f"{name!r} polygon", points)
-    if len(set(corners)) < 3:
-        raise BoxError(place, f"{name!r} polygon of {len(set(corners))} points", "a polygon needs three")
-    box = verified_box(place, f"{name} polygon's", bounds(corners), size)
-    outline = normalised_outline(corners, size)
-    return LabelledObject(name, box, {**attributes, "polygon": outline} if outline else attributes)
+    def sized_box(self, what: str, sides: Any) -> LabelledObject:
+        """The object with a box of (left, top, width, height); errors in these numbers name `what`."""
+        left, top, width, height = self.numbers(what, sides, 4)
+        return self.box((left, top, left + width, top + height))
 
+    def polygon(self, points: Any) -> LabelledObject:
+        """The object with a polygon; its box is the polygon's bounds, and the polygon becomes an attribute.
 
-def multipolygon_object(
-    place: str, name: str, rings: Sequence[Any], size: Size, attributes: Mapping[str, Any]
-) -> LabelledObject:
-    """An object in several pieces: `polygon` is the largest, `polygons` are all, and the box encloses them."""
-    if not rings:
-        raise BoxError(place, f"{name!r} has an empty list of polygons", "draw one")
-    pieces = [polygon_object(place, name, ring, size, {}) for ring in rings]
-    if len(pieces) == 1:
-        return LabelledObject(name, pieces[0].box, {**attributes, **pieces[0].attributes})
-    boxes = [piece.box for piece in pieces if piece.box]
-    outlines = [piece.attributes["polygon"] for piece in pieces if "polygon" in piece.attributes]
-    lefts, tops, rights, bottoms = zip(*boxes, strict=True)
-    hull = min(lefts), min(tops), max(rights), max(bottoms)
-    drawn = {"polygon": max(outlines, key=area), "polygons": outlines} if outlines else {}
-    return LabelledObject(name, hull, {**attributes, **drawn})
+        If the polygon is too small for the grid of 0..1000, only the box is kept.
+        """
+        corners = self.points("polygon", points)
+        if len(set(corners)) < 3:
+            problem = f"{self.name!r} polygon of {len(set(corners))} points"
+            raise BoxError(self.place, problem, "a polygon needs three")
+        box = self._verified("polygon's box", bounds(corners), OVERRUN)
+        outline = normalised_outline(corners, self.size)
+        return LabelledObject(self.name, box, {**self.attributes, "polygon": outline} if outline else self.attributes)
 
+    def polygons(self, rings: Sequence[Any]) -> LabelledObject:
+        """The object in several pieces: `polygon` is the largest, `polygons` are all, and the box encloses them."""
+        if not rings:
+            raise BoxError(self.place, f"{self.name!r} has an empty list of polygons", "draw one")
+        if len(rings) == 1:
+            return self.polygon(rings[0])
+        pieces = [replace(self, attributes={}).polygon(ring) for ring in rings]
+        boxes = [piece.box for piece in pieces if piece.box]
+        outlines = [piece.attributes["polygon"] for piece in pieces if "polygon" in piece.attributes]
+        lefts, tops, rights, bottoms = zip(*boxes, strict=True)
+        hull = min(lefts), min(tops), max(rights), max(bottoms)
+        drawn = {"polygon": max(outlines, key=area), "polygons": outlines} if outlines else {}
+        return LabelledObject(self.name, hull, {**self.attributes, **drawn})
 
-def ellipse_object(
-    place: str, name: str, centre: Any, radii: Any, size: Size, attributes: Mapping[str, Any], degrees: float = 0.0
-) -> LabelledObject:
-    """An object outlined by an ellipse (or circle) centred inside the image; its box is clipped to the image."""
-    x, y = _inside(place, f"{name!r} centre", centre, size)
-    across, along = numbers(place, f"{name!r} radii", radii, 2)
-    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    half_width, half_height = math.hypot(across * cosine, along * sine), math.hypot(across * sine, along * cosine)
-    corners = (max(x - half_width, 0), max(y - half_height, 0), min(x + half_width, size[0]))
-    return box_object(place, name, (*corners, min(y + half_height, size[1])), size, attributes)
+    def ellipse(self, centre: Any, radii: Any, degrees: float = 0.0) -> LabelledObject:
+        """The object outlined by an ellipse (or circle) centred inside the image; its box is clipped to the image."""
+        x, y = self._inside("centre", centre)
+        across, along = self.numbers("radii", radii, 2)
+        cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+        half_width, half_height = math.hypot(across * cosine, along * sine), math.hypot(across * sine, along * cosine)
+        left, right = max(x - half_width, 0), min(x + half_width, self.size[0])
+        top, bottom = max(y - half_height, 0), min(y + half_height, self.size[1])
+        return self.box((left, top, right, bottom))
 
+    def point(self, point: Any) -> LabelledObject:
+        """The object at a point, without a box; the point becomes an attribute, [x, y] in 0..1000."""
+        scaled = _scaled(self._inside("point", point), self.size)
+        return LabelledObject(self.name, None, {**self.attributes, "point": scaled})
 
-def point_object(place: str, name: str, point: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object at a point, without a box; the point goes to `attributes` as [x, y] in 0..1000."""
-    x, y = _inside(place, f"{name!r} point", point, size)
-    return LabelledObject(name, None, {**attributes, "point": _scaled((x, y), size)})
+    def line(self, points: Any) -> LabelledObject:
+        """The object along a line of two or more points; the line becomes an attribute, and its bounds are the box."""
+        corners = self.points("line", points)
+        if len(set(corners)) < 2:
+            raise BoxError(self.place, f"{self.name!r} line of {len(set(corners))} points", "a line needs two")
+        box = bounds(corners)
+        if _outside(box, self.size, OVERRUN):
+            problem = f"{self.name!r} line {excerpt(box)} lies outside the image {self.size[0]}x{self.size[1]}"
+            raise BoxError(self.place, problem, "give its points in pixels")
+        line = [_scaled(corner, self.size) for corner in corners]
+        return LabelledObject(self.name, normalised_box(*box, *self.size), {**self.attributes, "line": line})
 
+    def _verified(self, what: str, corners: Any, overrun: float) -> Box:
+        left, top, right, bottom = self.numbers(what, corners, 4)
+        box, image = f"{self.name!r} {what} {excerpt(corners)}", f"image {self.size[0]}x{self.size[1]}"
+        if right <= left or bottom <= top:
+            raise BoxError(self.place, f"{box} has no area ({image})", "give the top-left corner first")
+        if _outside((left, top, right, bottom), self.size, overrun):
+            raise BoxError(self.place, f"{box} lies outside the {image}", "give boxes in its pixels")
+        return normalised_box(left, top, right, bottom, *self.size)
 
-def line_object(place: str, name: str, points: Any, size: Size, attributes: Mapping[str, Any]) -> LabelledObject:
-    """An object along a line of two or more points; the line goes to `attributes`, and its bounds are the box."""
-    corners = pairs(place, f"{name!r} line", points)
-    if len(set(corners)) < 2:
-        raise BoxError(place, f"{name!r} line of {len(set(corners))} points", "a line needs two")
-    box = bounds(corners)
-    if _outside(box, size, OVERRUN):
-        raise BoxError(
-            place,
-            f"{name!r} line {excerpt(box)} lies outside the image {size[0]}x{size[1]}",
-            "give its points in pixels",
-        )
-    line = [_scaled(corner, size) for corner in corners]
-    return LabelledObject(name, normalised_box(*box, *size), {**attributes, "line": line})
+    def _inside(self, what: str, point: Any) -> Point:
+        x, y = self.numbers(what, point, 2)
+        if _outside((x, y, x, y), self.size, OVERRUN):
+            problem = f"{self.name!r} {what} {excerpt([x, y])} lies outside the image {self.size[0]}x{self.size[1]}"
+            raise BoxError(self.place, problem, "use its pixels")
+        return x, y
 
 
 def rotated_corners(left: float, top: float, width: float, height: float, degrees: float, about: Point) -> list[Point]:
@@ -137,13 +153,6 @@ def rotated_corners(left: float, top: float, width: float, height: float, degree
     corners = ((left, top), (left + width, top), (left + width, top + height), (left, top + height))
     moved = [(x - about[0], y - about[1]) for x, y in corners]
     return [(about[0] + x * cosine - y * sine, about[1] + x * sine + y * cosine) for x, y in moved]
-
-
-def pairs(place: str, what: str, points: Any) -> list[Point]:
-    """Points from [[x, y], ...]."""
-    if not isinstance(points, Sequence) or isinstance(points, str):
-        raise BoxError(place, f"{what} {excerpt([points])} is not a list of points", "write [[x, y], ...]")
-    return [(x, y) for x, y in (numbers(place, f"{what} point", point, 2) for point in points)]
 
 
 def bounds(points: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
@@ -215,13 +224,6 @@ def _outside(corners: Sequence[float], size: Size, overrun: float) -> bool:
     left, top, right, bottom = corners
     beyond_x, beyond_y = overrun * size[0], overrun * size[1]
     return left < -beyond_x or top < -beyond_y or right > size[0] + beyond_x or bottom > size[1] + beyond_y
-
-
-def _inside(place: str, what: str, point: Any, size: Size) -> Point:
-    x, y = numbers(place, what, point, 2)
-    if _outside((x, y, x, y), size, OVERRUN):
-        raise BoxError(place, f"{what} {excerpt([x, y])} lies outside the image {size[0]}x{size[1]}", "use its pixels")
-    return x, y
 
 
 def _scaled(point: Point, size: Size) -> list[int]:

@@ -92,7 +92,7 @@ def _place(entity: Any, text: str, spans: Spans | None) -> tuple[str, int, int]:
         raise DataError("", f"an entity must be an object, not {str(entity)[:40]!r}", "write {start, end, type}")
     name = next((entity[key] for key in _TYPES if entity.get(key)), None)
     if not isinstance(name, str):
-        raise DataError("", f"an entity without type: {str(entity)[:60]}", "write its type")
+        raise DataError("", f"an entity without a type: {str(entity)[:60]}", "write its type")
     start, end = entity.get("start"), entity.get("end")
     length, unit = (len(text), "characters") if spans is None else (len(spans), "tokens")
     if type(start) is not int or type(end) is not int or not 0 <= start < end <= length:
@@ -109,13 +109,12 @@ def _relations(
     found: dict[int, dict[str, list[dict[str, Any]]]] = defaultdict(dict)
     for relation in relations if isinstance(relations, list) else [relations]:
         fields = relation if isinstance(relation, dict) else {}
-        head, tail = fields.get("head"), fields.get("tail")
-        for position in (head, tail):
-            if type(position) is not int or not 0 <= position < len(placed):
-                raise DataError(
-                    "", f"a relation from {head} to {tail} among {len(placed)} entities", "positions start at 0"
-                )
-        _, start, end = placed[int(str(tail))]
-        relation = {"type": str(fields.get("type", "")), "text": text[start:end], "to": tail}
-        found[int(str(head))].setdefault("relations", []).append(relation)
+        ends: list[Any] = [fields.get("head"), fields.get("tail")]
+        head, tail = ends
+        if any(type(end) is not int or not 0 <= end < len(placed) for end in ends):
+            problem = f"a relation from {head} to {tail} among {len(placed)} entities"
+            raise DataError("", problem, "positions start at 0")
+        _, start, stop = placed[tail]
+        relation = {"type": str(fields.get("type", "")), "text": text[start:stop], "to": tail}
+        found[head].setdefault("relations", []).append(relation)
     return found

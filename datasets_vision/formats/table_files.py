@@ -93,10 +93,9 @@ class _Lines:
 def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     """The header, without outer blanks, and the rows of a UTF-8 table; blank lines are skipped.
 
-    A byte order mark and any line end are allowed.
-
-    A CSV is read with quoting. A TSV is read with quoting if that loses no row; otherwise its quotes are plain text.
-    Raises DataError for a file that is not UTF-8, is empty, or repeats a column's name.
+    A byte order mark and any line ending are allowed. A CSV is read with quoting. A TSV is read with quoting if that
+    loses no row; otherwise its quotes are plain text. Raises DataError for a file that is not UTF-8, is empty, or
+    repeats a column's name.
     """
     dialect = _dialect(path)
     with _open(path) as file:

@@ -1,4 +1,4 @@
-"""Read whole files as UTF-8 text, up to a limit of bytes."""
+"""Read files as UTF-8 text, up to a limit of bytes."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ def read_text(path: Path, max_bytes: int, remedy: str = "split it into parts") -
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})", "check the path and its permissions") from error
     return decoded(path, without_mark(path, data))
+
+
+def head_of(path: Path, max_bytes: int) -> str:
+    """The beginning of a file, without a byte order mark; bytes that are not UTF-8 are replaced."""
+    with path.open("rb") as file:
+        return file.read(max_bytes).decode("utf-8-sig", errors="replace")
 
 
 def without_mark(path: Path, data: bytes) -> bytes:

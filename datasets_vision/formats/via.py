@@ -20,17 +20,12 @@ from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, 
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
+    Annotation,
     Outline,
     Size,
     area,
-    box_object,
     box_outline,
-    ellipse_object,
     excerpt,
-    line_object,
-    numbers,
-    point_object,
-    polygon_object,
     read_objects,
     share_inside,
 )
@@ -174,40 +169,36 @@ def _object(source: Source, file: _File, place: str, region: Any, size: Size) ->
         lacking = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
         remedy = nearest(file.named_by or "", attributes) if attributes else 'name such regions with rename: {"": ...}'
         raise DataError(place, f"the region has {lacking}", remedy)
-    return _shaped(place, name, shape, size, attributes)
+    return _shaped(Annotation(place, name, size, attributes), shape)
 
 
-def _shaped(place: str, name: str, shape: dict[str, Any], size: Size, attributes: dict[str, Any]) -> LabelledObject:
+def _shaped(annotation: Annotation, shape: dict[str, Any]) -> LabelledObject:
     def sides(*keys: str) -> list[Any]:
         return [shape.get(key) for key in keys]
 
     match shape.get("name"):
         case "rect":
-            left, top, width, height = numbers(place, f"{name!r} rect", sides("x", "y", "width", "height"), 4)
-            return box_object(place, name, (left, top, left + width, top + height), size, attributes)
+            return annotation.sized_box("rect", sides("x", "y", "width", "height"))
         case "polygon":
-            return polygon_object(place, name, _points(place, name, shape), size, attributes)
+            return annotation.polygon(_points(annotation, shape))
         case "polyline":
-            return line_object(place, name, _points(place, name, shape), size, attributes)
+            return annotation.line(_points(annotation, shape))
         case "circle":
-            return ellipse_object(place, name, sides("cx", "cy"), sides("r", "r"), size, attributes)
+            return annotation.ellipse(sides("cx", "cy"), sides("r", "r"))
         case "ellipse":
-            theta = numbers(place, f"{name!r} theta", shape.get("theta") or 0.0, 1)[0]  # radians, as VIA 2 writes it
-            return ellipse_object(
-                place, name, sides("cx", "cy"), sides("rx", "ry"), size, attributes, math.degrees(theta)
-            )
+            theta = annotation.numbers("theta", shape.get("theta") or 0.0, 1)[0]  # radians, as VIA 2 writes it
+            return annotation.ellipse(sides("cx", "cy"), sides("rx", "ry"), math.degrees(theta))
         case "point":
-            return point_object(place, name, sides("cx", "cy"), size, attributes)
-    raise DataError(
-        place, f"shape {excerpt([shape.get('name')])} is not a shape of VIA", "redraw it as a rect or polygon"
-    )
+            return annotation.point(sides("cx", "cy"))
+    problem = f"{excerpt([shape.get('name')])!r} is not a VIA shape"
+    raise DataError(annotation.place, problem, "redraw it as a rect or polygon")
 
 
-def _points(place: str, name: str, shape: dict[str, Any]) -> list[tuple[float, float]]:
-    across = numbers(place, f"{name!r} all_points_x", shape.get("all_points_x"))
-    down = numbers(place, f"{name!r} all_points_y", shape.get("all_points_y"))
+def _points(annotation: Annotation, shape: dict[str, Any]) -> list[tuple[float, float]]:
+    across, down = (annotation.numbers(key, shape.get(key)) for key in ("all_points_x", "all_points_y"))
     if len(across) != len(down):
-        raise BoxError(place, f"{name!r} has {len(across)} x and {len(down)} y", "each point has both")
+        problem = f"{annotation.name!r} has {len(across)} x and {len(down)} y coordinates"
+        raise BoxError(annotation.place, problem, "give both for each point")
     return list(zip(across, down, strict=True))
 
 

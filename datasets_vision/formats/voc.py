@@ -19,7 +19,8 @@ from datasets_vision.formats.annotation_files import check_size, missing_image, 
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, read_objects, verified_box
+from datasets_vision.formats.shapes import Annotation, Size, read_objects
+from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, folded, walk
@@ -48,8 +49,7 @@ def matches(path: Path) -> bool:
         return False
     if (path / _ANNOTATIONS).is_dir():
         return True
-    with first.open("rb") as file:
-        return b"<annotation" in file.read(_HEAD)
+    return "<annotation" in head_of(first, _HEAD)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -65,7 +65,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         data_set.annotated.add(path.stem)
         yield from _read_annotation(data_set, path)
     if not data_set.annotated:
-        raise DataError(source.path, "no XML annotation found", f"give the folder that holds {_ANNOTATIONS}")
+        raise DataError(source.path, "no XML annotation found", f"give the folder that contains {_ANNOTATIONS}")
     yield from _unannotated(data_set)
 
 
@@ -165,9 +165,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
         raise DataError(place, "an object without a name", "write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
-    return LabelledObject(
-        name, verified_box(place, name, corners, size, overrun=0), attributes | _cvat_attributes(element)
-    )
+    return Annotation(place, name, size, attributes | _cvat_attributes(element)).box(corners, overrun=0)
 
 
 def _cvat_attributes(element: Element) -> dict[str, bool | str]:

@@ -20,7 +20,7 @@ MAX_FILE = 512 << 20
 """Bytes of an XML file, which is parsed from memory."""
 
 LINE = "\0line"
-"""The attribute of a parsed element that holds its line."""
+"""The attribute of a parsed element for its line."""
 
 _MAX_SAMPLED = 64  # files, evenly spaced, read to find the element of an item
 

@@ -1,4 +1,4 @@
-"""YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, in shares of its sides.
+"""YOLO: one text file per image with `class x y width height` or `class x1 y1 x2 y2 ...`, normalised to the image.
 
 An image's labels are beside it, or at its path with `labels` instead of `images`. The names of the classes are in a
 YAML file (`names`, as a list or by number), classes.txt or *.names; without one, a class is named by its number.
@@ -19,8 +19,8 @@ from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import unread_photos
 from datasets_vision.formats.contract import SetAside, Source
 from datasets_vision.formats.roles import role_of_folders
-from datasets_vision.formats.shapes import Size, box_object, excerpt, numbers, polygon_object, read_objects
-from datasets_vision.formats.text_files import read_text
+from datasets_vision.formats.shapes import Annotation, Size, excerpt, read_objects
+from datasets_vision.formats.text_files import head_of, read_text
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, found_as, walk
 
@@ -56,7 +56,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     data_set, used = _set(source.path), set[Path]()
     if next(walk(data_set.root, IMAGE_SUFFIXES | UNREAD_SUFFIXES | {".txt"}), None) is None:
-        raise DataError(source.path, "contains neither images nor labels", "give the folder that holds them")
+        raise DataError(source.path, "contains neither images nor labels", "give the folder that contains them")
     for image in walk(data_set.root, IMAGE_SUFFIXES):
         if labels := _labels_of(data_set.root, image):
             used.add(labels)
@@ -75,10 +75,9 @@ def _label_files(root: Path) -> Iterator[Path]:
 
 
 def _starts_with_row(file: Path) -> bool:
-    """Whether the first line with words is a class number and at least four shares."""
-    with file.open("rb") as opened:
-        head = opened.read(4096).decode("utf-8-sig", errors="replace").splitlines()
-    words = next((line.split() for line in head if line.strip()), [])
+    """Whether the first line with words is a class number and at least four normalised coordinates."""
+    lines = head_of(file, 4096).splitlines()
+    words = next((line.split() for line in lines if line.strip()), [])
     if len(words) < 5 or not words[0].isdecimal():
         return False
     try:
@@ -123,17 +122,15 @@ def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dic
     twin = first.setdefault(" ".join(words), place)
     if twin != place:
         raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
-    name = _name(data_set, place, words[0])
-    shares = numbers(place, f"{name!r} row", words[1:])
-    if len(shares) == 4:
-        x, y, width, height = (share * size[index % 2] for index, share in enumerate(shares))
-        corners = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-        return box_object(place, name, corners, size, {})
-    if len(shares) < 6 or len(shares) % 2:
+    annotation = Annotation(place, _name(data_set, place, words[0]), size, {})
+    row = annotation.numbers("row", words[1:])
+    if len(row) == 4:
+        x, y, width, height = (value * size[index % 2] for index, value in enumerate(row))
+        return annotation.box((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
+    if len(row) < 6 or len(row) % 2:
         remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
-        raise BoxError(place, f"{len(shares)} numbers follow the class", remedy)
-    points = [(x * size[0], y * size[1]) for x, y in zip(shares[::2], shares[1::2], strict=True)]
-    return polygon_object(place, name, points, size, {})
+        raise BoxError(place, f"{len(row)} numbers follow the class", remedy)
+    return annotation.polygon([(x * size[0], y * size[1]) for x, y in zip(row[::2], row[1::2], strict=True)])
 
 
 def _name(data_set: _Set, place: str, word: str) -> str:
@@ -213,9 +210,10 @@ def _names_by_number(file: Path, names: Any) -> dict[int, str]:
 
 
 def _roles(root: Path, file: Path, content: dict[str, Any]) -> dict[str, str]:
-    """The roles of image folders, and of the images in lists (.txt), relative to its `path`, to itself or to the root.
+    """The roles of image folders and of the images in lists (.txt), by path relative to the root.
 
-    The paths in a list are relative to the list or to one of these.
+    The paths in the YAML file are relative to its `path`, to its folder or to the root, those in a list to the list or
+    to one of these.
     """
     stated = content.get("path")
     bases = [file.parent / stated, root / stated] if isinstance(stated, str) else []

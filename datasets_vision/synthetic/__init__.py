@@ -1,7 +1,7 @@
 """Procedural pictures with exact masks, boxes and labels, and texts from templates: one generator per task."""
 
-from datasets_vision.synthetic.domains import DOMAINS, Pictures, Texts
-from datasets_vision.synthetic.scene import GOOD, Scene, SceneObject
+from datasets_vision.synthetic.domains import DOMAINS, Pictures
+from datasets_vision.synthetic.scene import GOOD
 from datasets_vision.synthetic.writing import write_set
 
-__all__ = ["DOMAINS", "GOOD", "Pictures", "Scene", "SceneObject", "Texts", "write_set"]
+__all__ = ["DOMAINS", "GOOD", "Pictures", "write_set"]

@@ -68,15 +68,14 @@ def skin_scene(rng: Generator, size: int, kind: str) -> Scene:
     skin = _skin(rng, size, painted="paint_loss" in kinds or rng.random() < 0.65)
     holes = _chosen_holes(rng, skin, size) if "missing_fastener" in kinds else []
     picture = _render(rng, skin, size, holes)
-    mask, seams = np.zeros((size, size), np.uint8), strokes(size, list(skin.seams), [1, 1]) > 0
-    named: list[tuple[str, str]] = []
+    seams = strokes(size, list(skin.seams), [1, 1]) > 0
+    drawn = []
     for defect in kinds:
         for alpha in _draw(rng, picture, skin, defect, holes):
             covered = alpha > MASK_ALPHA
-            mask[covered] = len(named) + 1
             part = "fastener" if defect == "missing_fastener" else "seam" if (covered & seams).any() else "panel"
-            named.append((defect, part))
-    return graded(assemble(photograph(rng, picture, 0.2), mask, named, skin.finish), MEASURES)
+            drawn.append((covered, defect, part))
+    return graded(assemble(photograph(rng, picture, 0.2), drawn, skin.finish), MEASURES)
 
 
 def _skin(rng: Generator, size: int, *, painted: bool) -> Skin:

@@ -67,13 +67,11 @@ def car_scene(rng: Generator, size: int, kind: str) -> Scene:
         bend = _bend(rng)
         ids = _ids([projected(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
-    mask = np.zeros((size, size), np.uint8)
-    named: list[tuple[str, str]] = []
+    drawn = []
     for damage in _kinds(rng, panels, ids, kind):
         place = int(rng.choice(_places(panels, ids, damage)))
-        mask[_damage(rng, picture, damage, ids == place)] = len(named) + 1
-        named.append((damage, panels[place - 1].name))
-    scene = graded(assemble(photograph(rng, picture, 0.05), mask, named, view), MEASURES)
+        drawn.append((_damage(rng, picture, damage, ids == place), damage, panels[place - 1].name))
+    scene = graded(assemble(photograph(rng, picture, 0.05), drawn, view), MEASURES)
     return replace(scene, columns={**scene.columns, "action": _action(scene)})
 
 
@@ -86,7 +84,7 @@ def _action(scene: Scene) -> str:
 
 
 def _materials(kind: str) -> tuple[Material, ...]:
-    """The materials on which a kind can occur, or which an intact car shows."""
+    """The materials on which a kind can occur; for an intact car, those that the picture must show."""
     return CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
 
 

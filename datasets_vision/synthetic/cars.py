@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets_vision.synthetic.shapes import oval
+
 Points = NDArray[np.float32]
 Material = Literal["body", "bumper", "glass", "headlamp", "tail_lamp", "rubber", "rim", "dark", "chrome", "plate"]
 
@@ -29,14 +31,13 @@ def _panel(name: str, material: Material, *points: tuple[float, float]) -> Panel
 
 
 def _disc(material: Material, x: float, y: float, radius: float) -> Panel:
-    turn = np.linspace(0, 2 * np.pi, 28, endpoint=False)
-    return Panel("", material, np.stack([x + radius * np.cos(turn), y + radius * np.sin(turn)], 1).astype(np.float32))
+    return Panel("", material, oval(x, y, radius, radius))
 
 
-def _mirrored(panel: Panel, width: float) -> Panel:
-    return Panel(
-        panel.name, panel.material, np.array([width, 0], np.float32) + panel.outline * np.array([-1, 1], np.float32)
-    )
+def _mirrored(panel: Panel) -> Panel:
+    """The same panel on the other side of a car 1.8 m wide."""
+    outline = np.array([1.8, 0], np.float32) + panel.outline * np.array([-1, 1], np.float32)
+    return Panel(panel.name, panel.material, outline)
 
 
 def _wheel(x: float) -> tuple[Panel, ...]:
@@ -72,7 +73,7 @@ def _faces() -> tuple[Panel, ...]:
     wheel = _panel("", "rubber", (0.1, 1.1), (0.34, 1.1), (0.34, 1.42), (0.12, 1.42))
     flank = _panel("fender", "body", (0.02, 0.62), (0.2, 0.5), (0.16, 0.92), (0.02, 0.96))
     roof = _panel("", "body", (0.28, 0.52), (0.44, 0.1), (0.9, 0.05), (1.36, 0.1), (1.52, 0.52))
-    return wheel, _mirrored(wheel, 1.8), roof, flank, _mirrored(flank, 1.8)
+    return wheel, _mirrored(wheel), roof, flank, _mirrored(flank)
 
 
 def _front() -> tuple[Panel, ...]:
@@ -96,7 +97,7 @@ def _front() -> tuple[Panel, ...]:
         ),
         _panel("windshield", "glass", (0.36, 0.46), (0.49, 0.12), (1.31, 0.12), (1.44, 0.46)),
         lamp,
-        _mirrored(lamp, 1.8),
+        _mirrored(lamp),
         _panel("", "dark", (0.58, 0.82), (1.22, 0.82), (1.14, 0.95), (0.66, 0.95)),
         _panel("", "dark", (0.4, 1.14), (1.4, 1.14), (1.34, 1.23), (0.46, 1.23)),
         _panel("", "plate", (0.66, 1.0), (1.14, 1.0), (1.14, 1.1), (0.66, 1.1)),
@@ -118,7 +119,7 @@ def _rear() -> tuple[Panel, ...]:
         ),
         _panel("window", "glass", (0.42, 0.45), (0.52, 0.13), (1.28, 0.13), (1.38, 0.45)),
         lamp,
-        _mirrored(lamp, 1.8),
+        _mirrored(lamp),
         _panel("", "plate", (0.66, 0.66), (1.14, 0.66), (1.14, 0.77), (0.66, 0.77)),
         _panel("", "chrome", (0.76, 0.6), (1.04, 0.6), (1.04, 0.63), (0.76, 0.63)),
         _panel("", "dark", (0.4, 1.2), (1.4, 1.2), (1.36, 1.27), (0.44, 1.27)),

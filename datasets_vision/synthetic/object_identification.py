@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from datasets_vision.synthetic.grounds import GROUNDS
 from datasets_vision.synthetic.scene import Scene, assemble, local_coordinates, photograph, projected
-from datasets_vision.synthetic.shapes import OBJECTS, Form, Paint, Part
+from datasets_vision.synthetic.shapes import OBJECTS, Paint, Part
 from datasets_vision.synthetic.textures import (
     Field,
     Picture,
@@ -54,14 +54,12 @@ def object_scene(rng: Generator, size: int, kind: str) -> Scene:
     picture = GROUNDS[ground](rng, size)
     count = min(4, int(rng.geometric(0.55)))
     names = [kind] + [str(n) for n in rng.choice(list(OBJECTS), count - 1)]
-    mask = np.zeros((size, size), np.uint8)
-    named = []
-    for instance, name in enumerate(names, start=1):
+    drawn = []
+    for name in names:
         shape, materials = OBJECTS[name]
         material = str(rng.choice(materials))
-        mask[draw(rng, picture, shape(rng), material, pose(rng, size, count))] = instance
-        named.append((name, material))
-    return assemble(photograph(rng, picture, 0.12), mask, named, ground)
+        drawn.append((draw(rng, picture, shape(rng), material, pose(rng, size, count)), name, material))
+    return assemble(photograph(rng, picture, 0.12), drawn, ground)
 
 
 def pose(rng: Generator, size: int, count: int) -> NDArray[np.float64]:
@@ -85,7 +83,7 @@ def draw(
     size = len(picture)
     canvas, solid = picture.copy(), np.zeros((size, size), np.float32)
     u, v = local_coordinates(matrix, size)
-    paints = Paints(rng, material, size)
+    colours = paints(rng, material, size)
     opacity = np.float32(OPACITY.get(material, 1.0))
     for part in parts:
         alpha = filled(size, projected(part.points, matrix))
@@ -93,7 +91,7 @@ def draw(
             blend(canvas, alpha, picture)
             solid *= 1 - alpha
             continue
-        lit = paints.of(part.paint) * (1 + relief(rng, part, u, v))[..., None]
+        lit = colours[part.paint] * (1 + relief(rng, part, u, v))[..., None]
         blend(canvas, alpha * (opacity if part.paint == "body" else np.float32(1)), lit)
         np.maximum(solid, alpha, out=solid)
     edge = solid - soften(solid, 1.5)
@@ -105,11 +103,10 @@ def draw(
 
 def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
     """How much lighter or darker the form makes a part, (size, size)."""
-    form: Form = part.form
     middle, half = part.points.mean(0), np.maximum(np.ptp(part.points, axis=0) / 2, 1e-3)
     a, b = (u - middle[0]) / half[0], (v - middle[1]) / half[1]
     side = np.float32(rng.uniform(-0.6, 0.6))
-    match form:
+    match part.form:
         case "tube":
             glint = np.exp(-(((a - side) / np.float32(rng.uniform(0.08, 0.25))) ** 2))
             return np.asarray(0.15 - 0.5 * a * a + 0.2 * side * a + rng.uniform(0.1, 0.8) * glint, np.float32)
@@ -120,24 +117,17 @@ def relief(rng: Generator, part: Part, u: Field, v: Field) -> Field:
             return np.asarray(rng.uniform(-0.12, 0.12) + 0.12 * side * a, np.float32)
 
 
-class Paints:
-    """The colours of one object, each made once, (size, size, 3)."""
-
-    def __init__(self, rng: Generator, material: str, size: int) -> None:
-        self.body = MATERIALS[material](rng, size)
-        self.accent = any_colour(rng, (0.5, 0.95))
-        self.pale = hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.8, 0.97))
-
-    def of(self, paint: Paint) -> Picture:
-        match paint:
-            case "accent":
-                return np.broadcast_to(self.accent, self.body.shape)
-            case "light":
-                return np.asarray(self.body * 0.35 + self.pale * 0.62, np.float32)
-            case "deep":
-                return self.body * np.float32(0.15)
-            case _:
-                return self.body
+def paints(rng: Generator, material: str, size: int) -> dict[Paint, Picture]:
+    """The colours of one object, each (size, size, 3)."""
+    body = MATERIALS[material](rng, size)
+    accent = any_colour(rng, (0.5, 0.95))
+    pale = hsv(rng.random(), rng.uniform(0, 0.1), rng.uniform(0.8, 0.97))
+    return {
+        "body": body,
+        "accent": np.broadcast_to(accent, body.shape),
+        "light": np.asarray(body * 0.35 + pale * 0.62, np.float32),
+        "deep": body * np.float32(0.15),
+    }
 
 
 def cast_shadow(rng: Generator, picture: Picture, solid: Field) -> None:

@@ -153,11 +153,9 @@ def surface_scene(rng: Generator, size: int, kind: str) -> Scene:
     """One surface with one to three defects of the kind ("none": no defects)."""
     surface = str(rng.choice(list(SURFACES)))
     picture = SURFACES[surface](rng, size)
-    mask = np.zeros((size, size), np.uint8)
     count = 0 if kind == GOOD else min(3, int(rng.geometric(0.6)))
-    for instance in range(1, count + 1):
-        mask[DEFECTS[kind](rng, picture, _spot(rng, size)) > MASK_ALPHA] = instance
-    return assemble(photograph(rng, picture, grey_share=0), mask, [(kind, surface)] * count, surface)
+    drawn = [(DEFECTS[kind](rng, picture, _spot(rng, size)) > MASK_ALPHA, kind, surface) for _ in range(count)]
+    return assemble(photograph(rng, picture, grey_share=0), drawn, surface)
 
 
 def _spot(rng: Generator, size: int) -> Spot:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.random import Generator
 
@@ -29,6 +29,7 @@ from datasets_vision.synthetic.prose_tables import (
 )
 from datasets_vision.synthetic.texts import clause
 
+T = TypeVar("T")
 Row = dict[str, Any]
 
 
@@ -50,7 +51,7 @@ def customer_dialogue(rng: Generator, index: int) -> Row:
     number = f"{rng.integers(10000, 99999)}"
     messages: list[dict[str, str]] = []
     if rng.random() < 0.5:
-        greeting, answer = GREETINGS[int(rng.integers(len(GREETINGS)))]
+        greeting, answer = _pick(rng, GREETINGS)
         messages += [_message("user", greeting), _message("assistant", answer)]
     if rng.random() < 0.3:
         earlier = _pick(rng, [other for other in INTENTS if other != intent])
@@ -65,8 +66,8 @@ def customer_dialogue(rng: Generator, index: int) -> Row:
 def trade_pair(rng: Generator, index: int) -> Row:
     """A preference pair: the answer in the trade's own terms is chosen, the layman's is rejected."""
     trade = _cycled(list(JARGON), index)
-    plain, term, place = JARGON[trade][int(rng.integers(len(JARGON[trade])))]
-    prompt, chosen, rejected = REMEDIES[trade][int(rng.integers(len(REMEDIES[trade])))]
+    plain, term, place = _pick(rng, JARGON[trade])
+    prompt, chosen, rejected = _pick(rng, REMEDIES[trade])
     slots = {"plain": plain, "term": term, "place": place}
     unit = f"Unit {rng.integers(100, 999)}: "
     texts = {"prompt": unit + prompt, "chosen": chosen, "rejected": rejected}
@@ -84,7 +85,7 @@ def medical_question(rng: Generator, index: int) -> Row:
     decision = _cycled(("yes", "no", "maybe"), index)
     condition, remedy = _pick(rng, list(DISEASES)), _pick(rng, REMEDY_NAMES)
     symptom, people = _pick(rng, SYMPTOMS), int(rng.integers(40, 900))
-    passage, answer = STUDIES[decision][int(rng.integers(len(STUDIES[decision])))]
+    passage, answer = _pick(rng, STUDIES[decision])
     slots = {"condition": condition, "remedy": remedy, "symptom": symptom, "people": people}
     slots["design"] = _pick(rng, DESIGNS)
     text = f"Does {remedy} relieve {symptom} in {condition}?\n\n{_sentence(passage.format(**slots))}"
@@ -95,11 +96,11 @@ def research_claim(rng: Generator, index: int) -> Row:
     """A claim and an invented abstract that supports it, refutes it or leaves it open; the summary is its finding."""
     verdict = _cycled(("supported", "refuted", "unclear"), index)
     method, measure, field = _pick(rng, METHODS), _pick(rng, QUANTITIES), _pick(rng, FIELDS)
-    direction, opposite = (("raises", "lowers"), ("lowers", "raises"))[int(rng.integers(2))]
+    direction, opposite = _pick(rng, (("raises", "lowers"), ("lowers", "raises")))
     slots: dict[str, Any] = {"method": method, "measure": measure, "field": field, "count": int(rng.integers(3, 60))}
     slots |= {"share": int(rng.integers(5, 60)), "direction": direction, "opposite": opposite}
     slots["found"] = {"supported": direction, "refuted": opposite, "unclear": direction}[verdict]
-    opening, finding = OUTCOMES[verdict][int(rng.integers(len(OUTCOMES[verdict])))]
+    opening, finding = _pick(rng, OUTCOMES[verdict])
     claim = f"Claim: {method} {direction} {measure} in {field}."
     abstract = f"{_sentence(opening.format(**slots))} {_sentence(finding.format(**slots))}"
     return {"text": f"{claim}\n\n{abstract}", "verdict": verdict, "summary": _sentence(finding.format(**slots))}
@@ -141,7 +142,7 @@ QUANTITIES = ("accuracy", "noise", "yield", "fatigue life", "the error rate", "e
 FIELDS = ("image analysis", "steel casting", "optics", "soil science", "battery research", "speech recognition")
 
 
-def _pick(rng: Generator, choices: Sequence[str]) -> str:
+def _pick(rng: Generator, choices: Sequence[T]) -> T:
     return choices[int(rng.integers(len(choices)))]
 
 

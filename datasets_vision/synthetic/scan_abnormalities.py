@@ -50,13 +50,13 @@ def scan_scene(rng: Generator, size: int, kind: str) -> Scene:
     """
     modality = str(rng.choice(sorted(PHANTOMS))) if kind == GOOD else LESIONS[kind].modality
     phantom = PHANTOMS[modality](rng, size)
-    mask = np.zeros((size, size), np.uint8)
-    named: list[tuple[str, str]] = []
+    free = np.ones((size, size), np.bool_)
+    drawn = []
     for _ in range(_count(rng, kind)):
-        covered = LESIONS[kind].draw(rng, phantom, phantom.room[kind]) > MASK_ALPHA
-        mask[covered & (mask == 0)] = len(named) + 1
-        named.append((kind, LESIONS[kind].organ))
-    scene = graded(assemble(_exposed(rng, phantom.grey), mask, named, modality), MEASURES)
+        covered = free & (LESIONS[kind].draw(rng, phantom, phantom.room[kind]) > MASK_ALPHA)
+        free &= ~covered
+        drawn.append((covered, kind, LESIONS[kind].organ))
+    scene = graded(assemble(_exposed(rng, phantom.grey), drawn, modality), MEASURES)
     urgency = URGENCIES[scene.columns["severity"]]
     return replace(scene, columns={**scene.columns, "modality": modality, "urgency": urgency})
 

@@ -48,18 +48,19 @@ class Scene:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def assemble(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], named: Sequence[tuple[str, str]], surface: str
-) -> Scene:
-    """Make a scene from a drawn mask; barely visible objects are dropped and the ids renumbered.
+def assemble(image: NDArray[np.uint8], drawn: Sequence[tuple[NDArray[np.bool_], str, str]], surface: str) -> Scene:
+    """Make a scene from the (pixels, name, material) of each object, the later ones in front.
 
-    `named[i - 1]` is the (name, material) of mask id i. The label is the largest object's name, or "none".
+    Barely visible objects are dropped. The label is the largest object's name, or "none".
     """
-    areas = np.bincount(mask.ravel(), minlength=len(named) + 1)
+    mask = np.zeros(image.shape[:2], np.uint8)
+    for number, (inside, _, _) in enumerate(drawn, start=1):
+        mask[inside] = number
+    areas = np.bincount(mask.ravel(), minlength=len(drawn) + 1)
     renumber = np.zeros(256, np.uint8)
     objects: list[SceneObject] = []
     sizes: list[int] = []
-    for old, (name, material) in enumerate(named, start=1):
+    for old, (_, name, material) in enumerate(drawn, start=1):
         if areas[old] < MIN_PIXELS:
             continue
         objects.append(SceneObject(name, extent(mask == old), material))

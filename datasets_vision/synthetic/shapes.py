@@ -101,4 +101,4 @@ OBJECTS: dict[str, tuple[Shape, tuple[str, ...]]] = {
     "fork": (fork, ("metal", "plastic")),
     "scissors": (scissors, ("metal",)),
 }
-"""By name: the shape, and the materials of which it can be made."""
+"""By name: the shape, and the materials that it can be made of."""

@@ -26,7 +26,7 @@ def noise(rng: Generator, size: int, across: float, down: float | None = None) -
     return np.asarray(cv2.resize(grid, (size, size), interpolation=cv2.INTER_CUBIC), np.float32)
 
 
-def fractal(rng: Generator, size: int, across: float = 4, octaves: int = 4, decay: float = 0.6) -> Field:
+def fractal(rng: Generator, size: int, across: float, octaves: int, decay: float = 0.6) -> Field:
     """Noise over several scales, each `decay` times weaker and twice as fine."""
     total = noise(rng, size, across)
     weight, power = 1.0, 1.0

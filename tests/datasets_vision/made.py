@@ -57,17 +57,16 @@ def only(found: Reading) -> Any:
 def reasons(found: Reading) -> str:
     """Everything that was set aside, one line each."""
     lines = [f"{item.place}: {item.reason}" for item in found.set_aside]
-    assert all("\n" not in line for line in lines)
     return "\n".join(lines)
 
 
 def objects(example: Example) -> list[tuple[str, Any]]:
     """Names and boxes."""
-    return [(thing.name, thing.box) for thing in example.label.objects or ()]
+    return [(obj.name, obj.box) for obj in example.label.objects or ()]
 
 
 def real_set(name: str, **options: Any) -> Reading:
     """A real set, read unchanged; skips the test if the data are absent."""
     if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that holds it")
+        pytest.skip(f"{name} is not here; point VLM_FT_DATA at the folder that contains it")
     return read(Source(path=DATA / name, **options))

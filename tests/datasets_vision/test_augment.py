@@ -78,7 +78,7 @@ def test_tiny_images_survive(size):
     for seed in range(6):
         image, objects = augment(Image.new("RGB", size), (LabelledObject("dot", (0, 0, 1000, 1000)),), "flips", seed)
         assert sorted(image.size) == sorted(size)
-        assert [thing.name for thing in objects] == ["dot"]
+        assert [obj.name for obj in objects] == ["dot"]
 
 
 def test_an_unknown_preset_names_the_nearest():

@@ -28,9 +28,8 @@ def case(*examples: Example, worst_first: tuple[str, ...] = ()) -> Example | Set
 def test_photos_are_in_natural_order_and_findings_name_their_photo():
     labels = [Label(objects=(DENT,)), Label(objects=()), Label(objects=(DENT, DENT))]
     found = case(*(example(f"17/{name}", label) for name, label in zip(("10", "2", "1"), labels, strict=True)))
-    assert isinstance(found, Example)
     assert [image.stem for image in found.images] == ["1", "2", "10"]
-    assert [thing.attributes for thing in found.label.objects or ()] == [
+    assert [obj.attributes for obj in found.label.objects or ()] == [
         {"part": "door", "photo": photo} for photo in (1, 1, 3)
     ]
     assert (found.id, found.group) == ("17", "set/17")
@@ -43,13 +42,11 @@ def test_an_object_belongs_to_the_last_photo_unless_it_names_another(stated, pho
         images=(Path("set/17/1a.png"), Path("set/17/1b.png")),
     )
     found = case(pair, example("17/2", Label(objects=(DENT,))))
-    assert isinstance(found, Example)
-    assert [thing.attributes["photo"] for thing in found.label.objects or ()] == [photo, 3]
+    assert [obj.attributes["photo"] for obj in found.label.objects or ()] == [photo, 3]
 
 
 def test_a_photo_without_object_labels_leaves_the_case_unlabelled():
     found = case(example("17/1", Label(objects=(DENT,))), example("17/2"))
-    assert isinstance(found, Example)
     assert found.label.objects is None
 
 
@@ -64,7 +61,6 @@ def test_a_photo_without_object_labels_leaves_the_case_unlabelled():
 )
 def test_the_case_has_the_shared_or_the_worst_class(classes, order, merged):
     found = case(*(example(f"17/{n}", Label(name)) for n, name in enumerate(classes)), worst_first=order)
-    assert isinstance(found, Example)
     assert found.label.image_class == merged
 
 
@@ -79,7 +75,6 @@ def test_differing_classes_without_worst_first_set_the_case_aside(order):
 def test_columns_are_merged_like_classes():
     labels = [Label(columns={"model": "A", "grade": "low"}), Label(columns={"grade": "high"})]
     found = case(*(example(f"17/{n}", label) for n, label in enumerate(labels)), worst_first=("high", "low"))
-    assert isinstance(found, Example)
     assert found.label.columns == {"model": "A", "grade": "high"}
 
 
@@ -92,7 +87,6 @@ def test_one_case_has_one_role():
 def test_differing_texts_become_one_turn():
     turns = [(Turn("user", text),) for text in ("Front.", "Rear.", "Front.")]
     found = case(*(example(f"17/{n}", turns=turn) for n, turn in enumerate(turns)))
-    assert isinstance(found, Example)
     assert found.turns == (Turn("user", "Front.\nRear."),)
 
 

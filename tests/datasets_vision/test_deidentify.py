@@ -46,12 +46,12 @@ MARKS = {
 NEVER = (b"QQMARKQQ", b"19540207", b"112233", b"077Y", b"777777.1", b"qqmarkqq")
 
 
-def marked(vr_wanted: str, rest: int, of: int) -> Dataset:
-    """One in `of` of the standard's tags with this VR, each with a mark that must not survive."""
+def marked(vr_wanted: str) -> Dataset:
+    """All of the standard's tags with this VR, each with a mark that must not survive."""
     known = Dataset()
     for tag, (vr, *_) in DicomDictionary.items():
         keyword = keyword_for_tag(tag)
-        if vr == vr_wanted and tag % of == rest and tag >> 16 > 0x0007 and keyword not in TEXT_KEPT:
+        if vr == vr_wanted and tag >> 16 > 0x0007 and keyword not in TEXT_KEPT:
             known.add_new(tag, vr, MARKS[vr])
     return known
 
@@ -61,7 +61,7 @@ def marked(vr_wanted: str, rest: int, of: int) -> Dataset:
 def test_no_text_date_or_uid_of_the_whole_dictionary_survives(tmp_path, vr, dates):
     path = write_dicom(tmp_path / "in" / "a.dcm", ramp())
     known = pydicom.dcmread(path)
-    flat, nested = marked(vr, 0, 1), marked(vr, 0, 1)
+    flat, nested = marked(vr), marked(vr)
     for element in flat:
         if element.keyword not in ("SOPClassUID", "SpecificCharacterSet"):
             known[element.tag] = element
@@ -314,8 +314,9 @@ def test_an_invalid_log_or_key_is_reported(tmp_path):
 WORDS = ("DOE JANE", "12.03.1961", "ID 448812", "ST MARY HOSP", "2024/05/17", "F 063Y", "ACC 99812", "Dr Miller")
 
 
-def phantom(rng: np.random.Generator, side: int = 256) -> np.ndarray:
+def phantom(rng: np.random.Generator) -> np.ndarray:
     """A smooth body with organs, a bony ring and noise; no text."""
+    side = 256
     image = np.zeros((side, side), np.float32)
     middle = (side // 2, side // 2)
     cv2.ellipse(image, middle, (int(side * 0.42), int(side * 0.34)), 0, 0, 360, 90, -1)
@@ -358,7 +359,6 @@ def rates(pictures: list[np.ndarray], rng: np.random.Generator) -> tuple[float, 
 def test_planted_text_is_found_and_clean_scans_raise_few_alarms():
     rng = np.random.default_rng(0)
     recall, alarms = rates([phantom(rng) for _ in range(24)], rng)
-    print(f"phantoms: recall {recall:.2f}, alarms {alarms:.2f}")
     assert recall >= 0.9
     assert alarms <= 0.1
 
@@ -369,7 +369,6 @@ def test_planted_text_is_found_on_real_films():
     paths = sorted(CHESTS.rglob("*.jpg"))[::40]
     pictures = [np.asarray(open_image(path).convert("L")) for path in paths]
     recall, alarms = rates(pictures, rng)
-    print(f"chest films: recall {recall:.2f}, alarms {alarms:.2f}")
     assert recall >= 0.9
     assert alarms <= 0.35  # most are real text, as seen by eye: PORTABLE, SUPINE, side markers
 

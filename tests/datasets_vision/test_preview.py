@@ -25,7 +25,7 @@ def has(picture: Image.Image, colour: str) -> bool:
     return bool((np.asarray(picture) == ImageColor.getrgb(colour)).all(-1).any())
 
 
-def test_every_class_has_a_colour_of_its_own_in_legend_and_tile():
+def test_every_class_has_its_own_colour_in_legend_and_tile():
     examples = [shown("dent"), shown("crack", "dent"), shown("hole")]
     colours = class_colours(examples)
     assert list(colours) == ["crack", "dent", "hole"]
@@ -47,7 +47,7 @@ def test_a_box_is_drawn_where_the_label_says(tile):
 
 def test_every_box_of_a_crowd_is_drawn():
     crowd = [LabelledObject(f"object_{n}", (400, 100 + 60 * n, 600, 300 + 60 * n)) for n in range(10)]
-    colours = {thing.name: f"#00{10 * n + 100:02x}00" for n, thing in enumerate(crowd)}
+    colours = {obj.name: f"#00{10 * n + 100:02x}00" for n, obj in enumerate(crowd)}
     picture = drawn_over(grey(), crowd, colours, 120)
     assert all(has(picture, colour) for colour in colours.values())
 

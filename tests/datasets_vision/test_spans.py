@@ -17,9 +17,7 @@ RECORD = {"text": "pump  seal leaks, badly", "tokens": ["pump", "seal", "leaks",
 
 
 def spans_of(example) -> list[tuple]:
-    return [
-        (thing.name, *(thing.attributes[key] for key in ("text", "start", "end"))) for thing in example.label.objects
-    ]
+    return [(obj.name, *(obj.attributes[key] for key in ("text", "start", "end"))) for obj in example.label.objects]
 
 
 def test_tokens_are_found_in_the_text(tmp_path):
@@ -48,10 +46,10 @@ def test_tokens_are_found_in_the_text(tmp_path):
 )
 def test_positions_count_characters_of_the_text(tmp_path, record, text, words):
     example = only(reading(tmp_path / "a.json", json.dumps([record])))
-    (thing,) = example.label.objects
+    (obj,) = example.label.objects
     assert example.text == text
-    assert text[thing.attributes["start"] : thing.attributes["end"]] == thing.attributes["text"] == words
-    assert thing.box is None
+    assert text[obj.attributes["start"] : obj.attributes["end"]] == obj.attributes["text"] == words
+    assert obj.box is None
 
 
 def test_an_empty_list_of_entities_means_none(tmp_path):
@@ -60,7 +58,7 @@ def test_an_empty_list_of_entities_means_none(tmp_path):
 
 def test_types_are_renamed_by_their_prefix(tmp_path):
     found = lines(tmp_path / "a.jsonl", RECORD, rename={"Part*": "part", "Part/Se*": "seal", "None*": "x"})
-    assert [thing.name for thing in found.examples[0].label.objects] == ["seal", "State"]
+    assert [obj.name for obj in found.examples[0].label.objects] == ["seal", "State"]
     reasons = sorted(item.reason for item in found.set_aside)
     assert len(reasons) == 1
     assert "rename: no label or value matches 'None*'" in reasons[0]
@@ -71,7 +69,7 @@ def test_types_are_renamed_by_their_prefix(tmp_path):
     [
         ({"entities": None}, "no list of entities"),
         ({"entities": ["seal"]}, "an entity must be an object"),
-        ({"entities": [{"start": 0, "end": 1}]}, "an entity without type"),
+        ({"entities": [{"start": 0, "end": 1}]}, "an entity without a type"),
         ({"entities": [{"start": 0, "end": 6, "type": "X"}]}, "'X' from 0 to 6 lies outside the 5 tokens"),
         ({"entities": [{"start": -1, "end": 2, "type": "X"}]}, "from -1 to 2 lies outside"),
         ({"entities": [{"start": 2, "end": 2, "type": "X"}]}, "from 2 to 2 lies outside"),
@@ -90,13 +88,13 @@ def test_bad_spans_are_set_aside_by_file_and_line(tmp_path, change, says):
     assert says in item.reason
 
 
-def test_maintie_has_the_counts_that_it_states():
+def test_maintie_has_its_stated_counts():
     found = real_set("technical_diagnosis/maintie_json")
     assert found.set_aside == ()
     assert Counter(example.role for example in found.examples) == {"train": 834, "val": 92}
-    things = [(example.text, thing) for example in found.examples for thing in example.label.objects]
-    assert len({thing.name.split("/")[0] for _, thing in things}) == 5
-    assert any("relations" in thing.attributes for _, thing in things)
-    for text, thing in things:
-        place = slice(thing.attributes["start"], thing.attributes["end"])
-        assert text[place] == thing.attributes["text"] != ""
+    labelled = [(example.text, obj) for example in found.examples for obj in example.label.objects]
+    assert len({obj.name.split("/")[0] for _, obj in labelled}) == 5
+    assert any("relations" in obj.attributes for _, obj in labelled)
+    for text, obj in labelled:
+        place = slice(obj.attributes["start"], obj.attributes["end"])
+        assert text[place] == obj.attributes["text"] != ""

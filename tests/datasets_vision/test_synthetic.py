@@ -51,12 +51,12 @@ def check(scene):
     assert scene.image.shape == (height, width, 3)
     assert scene.image.dtype == scene.mask.dtype == np.uint8
     assert set(np.unique(scene.mask)) - {0} == set(range(1, len(scene.objects) + 1))
-    for index, thing in enumerate(scene.objects, start=1):
+    for index, obj in enumerate(scene.objects, start=1):
         rows, columns = np.nonzero(scene.mask == index)
-        assert thing.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        assert thing.box[2] <= width
-        assert thing.box[3] <= height
-    assert scene.label == GOOD or scene.label in {thing.name for thing in scene.objects}
+        assert obj.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert obj.box[2] <= width
+        assert obj.box[3] <= height
+    assert scene.label == GOOD or scene.label in {obj.name for obj in scene.objects}
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_objects_are_where_the_mask_says(domain, kind):
         scene = DOMAINS[domain].scene(np.random.default_rng(seed), 192, kind)
         check(scene)
         named = {kind} if domain == "product_defects" else set(DOMAINS[domain].classes)
-        assert {thing.name for thing in scene.objects} <= named
+        assert {obj.name for obj in scene.objects} <= named
         assert (scene.label == GOOD) == (not scene.objects)
 
 
@@ -102,7 +102,7 @@ def test_the_voc_loader_reads_a_set(tmp_path: Path):
     assert len(found) == 12
     for example, scene in zip(sorted(found, key=lambda e: e.id), DOMAINS["product_defects"].scenes(12, 0), strict=True):
         assert np.array_equal(np.asarray(Image.open(example.images[0])), scene.image)
-        assert [thing.name for thing in example.label.objects] == [thing.name for thing in scene.objects]
+        assert [obj.name for obj in example.label.objects] == [obj.name for obj in scene.objects]
 
 
 def drawn_of(domain, kind, count, size=128):
@@ -115,24 +115,24 @@ def test_findings_match_the_mask_and_their_severity_the_measure(domain, kind):
         for scene in drawn_of(domain, kind, 3, size):
             check(scene)
             assert (kind == GOOD) <= (not scene.objects)
-            for place, thing in enumerate(scene.objects):
-                measure = MEASURES[domain][thing.name]
-                assert thing.attributes["severity"] == measure.severity(measured(scene, place, measure.of))
-                assert thing.attributes["part"]
-            worst = max((thing.attributes["severity"] for thing in scene.objects), key=SEVERITIES.index, default="")
+            for place, obj in enumerate(scene.objects):
+                measure = MEASURES[domain][obj.name]
+                assert obj.attributes["severity"] == measure.severity(measured(scene, place, measure.of))
+                assert obj.attributes["part"]
+            worst = max((obj.attributes["severity"] for obj in scene.objects), key=SEVERITIES.index, default="")
             assert scene.columns["severity"] == worst
 
 
 @pytest.mark.parametrize("domain", MEASURES)
 def test_most_pictures_show_the_requested_kind(domain):
     for kind in MEASURES[domain]:
-        named = [kind in {thing.name for thing in scene.objects} for scene in drawn_of(domain, kind, 6, 96)]
+        named = [kind in {obj.name for obj in scene.objects} for scene in drawn_of(domain, kind, 6, 96)]
         assert sum(named) >= 5, kind
 
 
 @pytest.mark.parametrize("domain", MEASURES)
 def test_every_severity_occurs(domain):
-    found = {thing.attributes["severity"] for scene in DOMAINS[domain].scenes(60, 3, 64) for thing in scene.objects}
+    found = {obj.attributes["severity"] for scene in DOMAINS[domain].scenes(60, 3, 64) for obj in scene.objects}
     assert found == set(SEVERITIES)
 
 
@@ -140,7 +140,7 @@ def test_every_severity_occurs(domain):
 def test_a_finding_is_lighter_or_darker_than_its_surroundings(domain, kind):
     right = []
     for scene in drawn_of(domain, kind, 12):
-        under = np.isin(scene.mask, [i for i, thing in enumerate(scene.objects, start=1) if thing.name == kind])
+        under = np.isin(scene.mask, [i for i, obj in enumerate(scene.objects, start=1) if obj.name == kind])
         about = cv2.dilate(under.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & (scene.mask == 0)
         if under.any() and about.any():
             grey = scene.image.mean(2)
@@ -155,9 +155,9 @@ def test_lines_fill_less_of_their_box_than_areas(domain, line, area):
     def filled(kind):
         shares = []
         for scene in drawn_of(domain, kind, 10):
-            for place, thing in enumerate(scene.objects, start=1):
-                left, top, right, bottom = thing.box
-                if thing.name == kind:
+            for place, obj in enumerate(scene.objects, start=1):
+                left, top, right, bottom = obj.box
+                if obj.name == kind:
                     shares.append((scene.mask == place).sum() / ((right - left) * (bottom - top)))
         return np.median(shares)
 
@@ -197,8 +197,8 @@ def test_the_voc_loader_reads_parts_severities_and_columns(tmp_path: Path, domai
     folder = write_set(domain, tmp_path / "set", 10, 1, 96)
     found = sorted(voc.read(Source(path=folder)), key=lambda example: example.id)
     for example, scene in zip(found, DOMAINS[domain].scenes(10, 1, 96), strict=True):
-        stated = [{key: thing.attributes[key] for key in ("part", "severity")} for thing in example.label.objects]
-        assert stated == [dict(thing.attributes) for thing in scene.objects]
+        stated = [{key: obj.attributes[key] for key in ("part", "severity")} for obj in example.label.objects]
+        assert stated == [dict(obj.attributes) for obj in scene.objects]
         assert {key: example.label.columns[key] for key in scene.columns} == scene.columns
         assert example.label.image_class == scene.label
 

@@ -61,7 +61,7 @@ def test_quotes_in_a_tsv_are_text_unless_it_is_quoted(tmp_path):
     assert texts(quoted) == ['the "Term"', "two\nlines"]
 
 
-def test_a_csv_cell_may_hold_commas_quotes_and_lines(tmp_path):
+def test_a_csv_cell_may_contain_commas_quotes_and_lines(tmp_path):
     found = reading(tmp_path / "a.csv", 'text,label\n"a, ""b""\nc",x\nd,y\n')
     assert texts(found) == ['a, "b"\nc', "d"]
     assert found.examples[1].source.endswith("a.csv:4")
@@ -119,7 +119,6 @@ def test_a_bad_table_is_an_error_alone_and_set_aside_among_others(tmp_path, cont
     with pytest.raises(DataError, match=says) as caught:
         reading(path, content)
     assert str(caught.value).startswith(str(path))
-    assert "\n" not in str(caught.value)
     (tmp_path / "set/good.csv").write_text("text,label\na,b\n")
     found = read(Source(path=tmp_path / "set"))
     assert len(found.examples) == 1

@@ -58,8 +58,8 @@ def test_every_object_is_in_a_tile_at_its_position(tmp_path):
         (view,) = tile.images
         assert isinstance(view, View)
         assert image_size(view) == (400, 400)
-        for thing in tile.label.objects or ():
-            x0, y0, x1, y1 = in_pixels(thing.box, (400, 400))
+        for obj in tile.label.objects or ():
+            x0, y0, x1, y1 = in_pixels(obj.box, (400, 400))
             placed = (x0 + view.crop[0], y0 + view.crop[1], x1 + view.crop[0], y1 + view.crop[1])
             found |= {box for box in boxes[:3] if np.abs(np.subtract(box, placed)).max() <= 2}
     assert found == set(boxes[:3])
@@ -71,7 +71,7 @@ def test_a_sliver_is_dropped_but_an_object_that_fills_the_tile_is_kept(tmp_path)
     assert first.images[0].crop == (0, 0, 400, 400)
     assert first.label.objects == ()
     last = list(tile_examples(example, (1000, 800), side=400, overlap=0, visible=0.5))[-1]
-    assert [thing.box for thing in last.label.objects or ()] == [(0, 0, 1000, 1000)]
+    assert [obj.box for obj in last.label.objects or ()] == [(0, 0, 1000, 1000)]
 
 
 def test_a_tile_of_a_crop_is_inside_the_crop(tmp_path):
@@ -113,8 +113,8 @@ def test_a_composed_scene_has_exact_boxes(tmp_path):
         assert scene.image.shape == (600, 800, 3)
         assert len(scene.objects) == 5
         dark = scene.image.max(axis=2) < 90
-        for thing in scene.objects:
-            left, top, right, bottom = thing.box
+        for obj in scene.objects:
+            left, top, right, bottom = obj.box
             assert dark[top + 2 : bottom - 2, left + 2 : right - 2].all()
             dark[top - 2 : bottom + 2, left - 2 : right + 2] = False
         assert dark.mean() < 0.001  # nothing dark lies outside the boxes: the background shows no labelled object

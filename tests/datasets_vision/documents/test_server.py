@@ -95,13 +95,13 @@ def test_an_interrupted_run_does_not_ask_about_a_passage_twice(stub, tmp_path):
 
 
 @pytest.mark.parametrize("status", [401, 404])
-def test_a_refusal_gives_one_line_without_the_key(stub, tmp_path, status):
+def test_a_refusal_is_reported_without_the_key(stub, tmp_path, status):
     with pytest.raises(DataError, match="check the address, the model 'some-model' and the key") as caught:
         built(stub, tmp_path, status, key="very-secret")
     assert "very-secret" not in str(caught.value)
 
 
-def test_an_unreachable_address_gives_one_line(tmp_path):
+def test_an_unreachable_address_is_reported(tmp_path):
     (tmp_path / "m.md").write_text(MANUAL)
     with pytest.raises(DataError, match="connection refused; start it"):
         write_messages(tmp_path / "m.md", tmp_path / "c.jsonl", server=Server("http://127.0.0.1:9", "m"))
