@@ -23,6 +23,7 @@ from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
+from vlm_ft.decoding.decisions import leaves_open
 from vlm_ft.decoding.prompts import Prompts
 from vlm_ft.decoding.tokens import AnswerTokens, TargetTokens
 from vlm_ft.errors import DataError, FormError
@@ -167,6 +168,10 @@ class Conversation:
             choices=torch.cat([answer.choices, self._answers.all_allowed(1)]) if end else answer.choices,
             shares=[*answer.shares, (last[0], 0.0)] if end else answer.shares,
         )
+
+    def supervises(self, row: Row) -> bool:
+        """Whether any token of an answer to the row is supervised, apart from the end of its turn."""
+        return not self._decisions_only or leaves_open(row.form)
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False, end: bool = True) -> Batch:
         """Rows as tensors. Supervised: prompts, completions and `labels`, padded right; otherwise prompts, padded left.

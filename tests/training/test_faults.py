@@ -31,6 +31,25 @@ def texts(recipe_of: Callable[..., Recipe], clauses: Path, tmp_path: Path) -> Ca
     return lambda **settings: recipe_of("qwen3", **own, **settings)
 
 
+def test_rows_without_a_supervised_token_are_set_aside_by_name(
+    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    """Some rows state only the kind of clause, which has a single option; if all do, nothing is trained."""
+    (data := tmp_path / "data").mkdir()
+    rows = [f"Passage {number}.\taudit\t{('', 'low', 'high')[number % 3]}" for number in range(12)]
+    (data / "rows.tsv").write_text("\n".join(["text\tclause_type\trisk", *rows]) + "\n", encoding="utf-8")
+    own = {"task": "legal_documents", "data": [{"path": str(data)}], "splits": {"tune": 0.0, "test": 0.0, "train": 1.0}}
+    prepared = prepare(recipe_of("qwen3", **own, fields=["clause_type", "risk"]))
+    aside = prepared.dataset.set_aside
+    assert sorted(entry.place.rpartition(":")[2] for entry in aside) == ["11", "2", "5", "8"]
+    assert {entry.problem for entry in aside} == {"each field of its answer has a single option"}
+    assert len(prepared.train.cases) == len(prepared.train.lengths) == 8
+    with pytest.raises(DataError, match=r"rows.tsv.*has a single option.*12 such rows"):
+        train(recipe_of("qwen3", **own, fields=["clause_type"]), tmp_path / "run", console=quiet)
+    whole = recipe_of("qwen3", **own, fields=["clause_type"], training={"loss_on": "answer"})
+    assert not prepare(whole).dataset.set_aside
+
+
 @pytest.mark.parametrize(
     ("tune", "message"), [(0.25, "the tune loss is nan at step 2"), (0.0, "the loss is nan at step 3")]
 )

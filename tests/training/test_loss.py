@@ -121,16 +121,6 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_base: Callable[[str], B
         torch.testing.assert_close(answer_loss(model, together, 1), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_an_answer_without_a_decision_has_no_loss(tiny_base: Callable[[str], Base], form: Form) -> None:
-    base, conversation = talk(tiny_base("qwen3_vl"), "decisions")
-    batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
-    batch["labels"].fill_(IGNORED)
-    batch[CHOICES] = batch[CHOICES][:0]
-    loss = answer_loss(base.model, batch)
-    loss.backward()
-    assert loss == 0
-
-
 @pytest.mark.parametrize("name", families("qwen3_vl", "fast_vlm"))
 def test_image_tokens_that_do_not_match_the_photo_end_the_run(
     name: str, tiny_base: Callable[[str], Base], form: Form

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets_vision.images import image_size
+from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import Batch, moved
@@ -84,6 +85,20 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
         most_images=images,
         most_pixels=pixels,
     )
+
+
+def take_out_undecided(collator: Collator) -> list[SetAside]:
+    """Take the cases out of the collator whose answers have no supervised token, and say which."""
+    method, conversation = collator.method, collator.conversation
+    kept, aside = list[Case](), list[SetAside]()
+    for case in collator.cases:
+        if all(map(conversation.supervises, method.rows(collator.form, case, (), case.values))):
+            kept.append(case)
+        else:
+            place = case.example.source or case.example.id
+            aside.append(SetAside(place, "each field of its answer has a single option"))
+    collator.cases = tuple(kept)
+    return aside
 
 
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
