@@ -185,6 +185,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
         tuned=dict(prepared.attached.words),
         inputs=_inputs(prepared),
         loss_on=recipe.training.loss_on,
+        template=prepared.conversation.template_hash(),
         method=prepared.method.name,
         provenance=Provenance(
             data=tuple(source.path.name for source in recipe.data),
