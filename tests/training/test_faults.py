@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from rich.console import Console
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
+from vlm_ft.training import rehearse
 from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.prepare import prepare
+from vlm_ft.training.rehearse import GIB
 from vlm_ft.training.run import train
 
 LONG = f"Passage 12 grants {'a very long ' * 20}notice.\tnotice\n"
@@ -91,6 +94,34 @@ def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step
     with pytest.raises(RecipeError, match=r"4 rows do not fit into the GPU's memory; lower it"):
         train(recipe, tmp_path / "run", console=quiet)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("language", ["lora", "full"])
+def test_too_little_memory_for_the_optimizer_is_reported_before_the_first_step(
+    language: str, recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW creates two moments per trained weight in the first step, which the rehearsal leaves out."""
+    recipe = recipe_of("fast_vlm", dtype="bfloat16", adapter={"language": language}, training={"precision": "bf16"})
+    prepared = prepare(recipe)
+    moments = 8 * sum(weight.numel() for weight in prepared.attached.model.parameters() if weight.requires_grad)
+    peaks = cycle([0, GIB])  # before the rehearsal and after it
+    monkeypatch.setattr(rehearse, "peak_memory", lambda: next(peaks))
+    monkeypatch.setattr(rehearse, "usable_memory", lambda: GIB + moments)
+    cost = rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    assert cost.peak_bytes == GIB + moments
+    monkeypatch.setattr(rehearse, "usable_memory", lambda: GIB + moments - 1)
+    with pytest.raises(RecipeError, match=r"a step takes 1.00 GiB, and AdamW .* available; train fewer weights"):
+        train(recipe, tmp_path / "run", console=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_peak_of_earlier_work_does_not_stop_a_run(
+    recipe_of: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("fast_vlm")
+    prepared = prepare(recipe)
+    monkeypatch.setattr(rehearse, "peak_memory", lambda: 2**60)
+    rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
 
 
 def test_a_run_does_not_resume_with_a_damaged_plan(

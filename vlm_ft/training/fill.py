@@ -27,8 +27,8 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Cost, Plan, plan
 from vlm_ft.training.prepare import Prepared, workers
 
+from vlm_ft.training.rehearse import GIB
 SAMPLE = 8  # cases on which the bank is timed
-GIB = 2**30
 
 Seen = tuple[Path, Mapping[str, Tensor], tuple[tuple[int, int], ...], Values | None]
 """Of one variant of a case: its file, the inputs of the tower, the sizes of the photos, and the augmented values."""
