@@ -74,7 +74,7 @@ class Card(Strict):
         default=None, description="the threshold for strange examples; see familiarity.py"
     )
     provenance: Provenance
-    training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
+    training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine, versions")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
     number: int | None = Field(
         default=None, exclude=True, description="of its version, if it is served from a registry; not in the file"
