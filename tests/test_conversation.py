@@ -250,3 +250,15 @@ def test_special_tokens_in_messages_are_plain_text(name: str, talk: Callable[[st
     plain = counted("word")
     for token in special:
         assert counted(token) == plain, token
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "llama"])
+def test_the_hash_of_a_template_does_not_depend_on_the_time(name: str, tiny_folder: Callable[[str], Path]) -> None:
+    """Some templates write the date, as those of Llama 3 do."""
+    conversation = Conversation(open_reader(str(tiny_folder(name))))
+    plain = conversation.template_hash()
+    conversation.reader.processor.chat_template += "{{ strftime_now('%f') }}"  # microseconds
+    dated = conversation.template_hash()
+    assert plain != dated == conversation.template_hash()
+    conversation.reader.processor.chat_template += "."
+    assert conversation.template_hash() != dated

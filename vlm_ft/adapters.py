@@ -58,6 +58,9 @@ class Card(Strict):
     dtype: str | None = Field(default=None, description="of the base's weights, if the recipe names one")
     quantize: Literal["nf4", "int8"] | None = None
     weights: str | None = Field(default=None, description="fingerprint of the weights here, if they are a whole model")
+    template: str | None = Field(
+        default=None, description="a hash of what the base's tokenizer and chat template make of fixed messages"
+    )
     tuned: dict[Part, Tuning] = Field(default_factory=dict, description="how each part of the base was trained")
     inputs: tuple[Literal["photo", "text"], ...] = Field(
         default=("photo", "text"), description="what its training rows contain"
@@ -71,7 +74,7 @@ class Card(Strict):
         default=None, description="the threshold for unfamiliar examples; see familiarity.py"
     )
     provenance: Provenance
-    training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine")
+    training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine, versions")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
     number: int | None = Field(
         default=None, exclude=True, description="of its version, if it is served from a registry; not in the file"
@@ -84,8 +87,8 @@ class Card(Strict):
 
     @property
     def fingerprint(self) -> str:
-        """A SHA-256 of everything on the card except its name, its figures and its calibration."""
-        trained = self.model_dump_json(exclude={"name", "metrics", "confidence", "familiar"})
+        """A SHA-256 of everything on the card except its name, its template, its figures and its calibration."""
+        trained = self.model_dump_json(exclude={"name", "template", "metrics", "confidence", "familiar"})
         return hashlib.sha256(trained.encode("utf-8", "replace")).hexdigest()
 
     @property

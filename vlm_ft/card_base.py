@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from vlm_ft.adapters import TENSORS, Card
 from vlm_ft.bases.load import Base, load_base
+from vlm_ft.conversation import Conversation
 from vlm_ft.errors import AdapterError, cause
 
 
@@ -34,8 +35,9 @@ def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
 
 
 def require_base(card: Card, folder: Path, base: Base) -> None:
-    """Raise `AdapterError` unless the adapter in `folder` was trained on this base."""
+    """Raise `AdapterError` unless the adapter in `folder` was trained on this base, with the same chat template."""
     if card.expects == base.ref.fingerprint:
+        _require_template(card, folder, base)
         return
     if card.weights:
         raise AdapterError(
@@ -48,6 +50,14 @@ def require_base(card: Card, folder: Path, base: Base) -> None:
         f"its base is {card.base.name}, not {base.ref.name} (fingerprint {card.base.fingerprint})",
         "load that base, or train again",
     )
+
+
+def _require_template(card: Card, folder: Path, base: Base) -> None:
+    """Raise `AdapterError` if the base reads messages as other tokens than in training; old cards do not say how."""
+    if card.template in (None, Conversation(base.reader).template_hash()):
+        return
+    problem = f"the tokenizer or the chat template of {base.reader.place} has changed since it was trained"
+    raise AdapterError(f"adapter {folder}", problem, "restore them, or train again")
 
 
 def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftModel:

@@ -6,6 +6,8 @@ completion are tokenized separately and joined, so serving sees exactly the toke
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
+from vlm_ft.decoding.decisions import leaves_open
 from vlm_ft.decoding.prompts import Prompts
 from vlm_ft.decoding.tokens import AnswerTokens, TargetTokens
 from vlm_ft.errors import DataError, FormError
@@ -37,6 +40,9 @@ MARKS = "marks"  # a number for each row that a method's loss needs
 OWN_KEYS = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, FEATURES, MARKS)  # not inputs of the model
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # placeholder for the answer in a rendered template; no template contains it
+
+PROBE = 'Größe: 12.5 mm × 3\n{"passed":true,"kind":"crack"}'
+"""A text of letters, digits, accents and JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +129,18 @@ class Conversation:
     def _render(self, messages: list[dict[str, Any]], **options: Any) -> Any:
         return self.reader.processor.apply_chat_template(messages, tokenize=False, **options)
 
+    def template_hash(self) -> str:
+        """A hash of the tokens of fixed messages, which changes with the tokenizer and with its template's output."""
+        opening = [self._message("system", PROBE)] if self.reader.family.system_role else []
+        asked = [*opening, self._message("user", PROBE, int(self.reader.sees))]
+        template = str(self._template or "")
+        texts = [template]
+        if template and "strftime_now" not in template:  # which would write another prompt every day
+            answered = [*asked, self._message("assistant", PROBE)]
+            texts = [str(self._render(asked, add_generation_prompt=True)), str(self._render(answered))]
+        ids = self.tokenizer([PROBE, *texts])["input_ids"]
+        return hashlib.sha256(json.dumps([texts, ids]).encode()).hexdigest()[:16]
+
     def _plain(self, row: Row) -> str:
         """The prompt of a base without a chat template: images, instruction, turns, a line break."""
         image = getattr(self.reader.processor, "image_token", "")
@@ -167,6 +185,10 @@ class Conversation:
             choices=torch.cat([answer.choices, self._answers.all_allowed(1)]) if end else answer.choices,
             shares=[*answer.shares, (last[0], 0.0)] if end else answer.shares,
         )
+
+    def supervises(self, row: Row) -> bool:
+        """Whether any token of an answer to the row is supervised, apart from the end of its turn."""
+        return not self._decisions_only or leaves_open(row.form)
 
     def encode(self, rows: Sequence[Row], *, supervised: bool = False, end: bool = True) -> Batch:
         """Rows as tensors. Supervised: prompts, completions and `labels`, padded right; otherwise prompts, padded left.

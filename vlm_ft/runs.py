@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from importlib import metadata
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -28,6 +30,7 @@ Content = TypeVar("Content")
 
 RECIPE = "recipe.yaml"
 EVALUATION = "evaluation.json"
+LIBRARIES = ("vlm-ft", "torch", "transformers", "peft", "accelerate")
 FULL = 1 << 20  # a disk with no more free bytes than this counts as full
 STATE = "trainer_state.json"  # the file of a checkpoint that is written last
 PARTS = {
@@ -46,6 +49,7 @@ class Run:
     recipe.yaml     what the recipe sets, without the defaults
     splits.jsonl    the role of each group of examples
     data.json       a hash of each example
+    versions.json   of Python and the libraries that train
     plan.json       the number of steps, fixed at the start
     references.json log-likelihoods under the model that the run began with, for methods that compare with it
     bank/           the frozen tower's features of the photos, until training ends
@@ -60,6 +64,7 @@ class Run:
         self.recipe_file = folder / RECIPE
         self.splits = folder / SPLITS
         self.data = folder / "data.json"
+        self.versions = folder / "versions.json"
         self.plan = folder / "plan.json"
         self.references = folder / "references.json"
         self.bank = folder / "bank"
@@ -131,7 +136,9 @@ class Run:
             self.require_empty()
         existed = self.folder.exists()
         ours = [
-            file for file in (self.recipe_file, self.splits, self.data, self.plan, self.references) if not file.exists()
+            file
+            for file in (self.recipe_file, self.splits, self.data, self.versions, self.plan, self.references)
+            if not file.exists()
         ]
         try:
             self._write_recipe(recipe)
@@ -181,6 +188,12 @@ class Run:
             problem = f"the data have changed since the run began: {differences}"
             raise DataError(self.folder, problem, "restore them, or train in another --out")
 
+    def record_versions(self) -> str:
+        """Store the versions of the libraries, or return the first one that differs from the stored ones; or ""."""
+        if not self.versions.exists():
+            store(self.versions, versions())
+        return _first_difference(stored(self.versions, dict[str, str]), versions())
+
     def _write_recipe(self, recipe: Recipe) -> None:
         """Write only the keys that are set, so that a new default in a later version does not look like a change."""
         if self.recipe_file.exists():
@@ -190,6 +203,11 @@ class Run:
         except OSError as error:
             raise RecipeError(self.folder, f"cannot be written ({error.strerror})", "give another --out") from error
         write_settings(self.recipe_file, recipe.model_dump(mode="json", exclude_unset=True))
+
+
+def versions() -> dict[str, str]:
+    """The versions of Python and of the libraries on which the result of a training depends."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
 
 
 def store(file: Path, content: Any) -> None:

@@ -259,3 +259,20 @@ def test_the_real_cost_table_gives_a_card_with_a_rate_for_each_row(car: str, tmp
     assert len(card.rates) == 13 * 4 * 3
     write_rate_card(card, tmp_path / f"{card.name}.csv")
     assert read_rate_card(tmp_path / f"{card.name}.csv") == card
+
+
+@pytest.mark.parametrize(
+    ("severity", "part", "agreement"),
+    [
+        ("severe", "hood", 1),  # 500 to 700: in the label's band
+        ("severe", "door", 1 - 300 / 600),  # 700 to 1300: its middle is 300 above the band, half of the label's middle
+        ("minor", "hood", 1 - 445 / 600),  # 50 to 60
+        ("moderate", "hood", 0),  # not priced
+    ],
+)
+def test_an_estimate_agrees_within_the_band_of_the_label(severity: str, part: str, agreement: float) -> None:
+    label = estimate({"part": "hood", "kind": "dent", "severity": "severe"})
+    assert label.agreement(estimate({"part": part, "kind": "dent", "severity": severity})) == pytest.approx(agreement)
+    assert label.agreement(None) == 0
+    nothing = estimate(damaged=False)
+    assert (nothing.agreement(nothing), nothing.agreement(label)) == (1, 0)

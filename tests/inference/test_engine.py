@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from datasets_vision.example import Turn
-from tests.families import SEEING
+from tests.families import SEEING, families
 from tests.forms import whole_form
 from tests.inference.likeness import alike, altered
 from vlm_ft.adapters import ADAPTER, read_card
@@ -166,6 +167,38 @@ def test_another_base_s_adapter_is_refused(run_of: Runs, tiny_folder: Callable[[
     run = run_of("qwen3_vl")
     with pytest.raises(AdapterError, match=r"its base is .*load that base, or train again"):
         Engine.open([run / ADAPTER], base=str(tiny_folder("llava_siglip_qwen2")))
+
+
+def with_another_template(base: Path) -> None:
+    file = base / "chat_template.jinja"
+    file.write_text(file.read_text(encoding="utf-8").replace("assistant", "helper"), encoding="utf-8")
+
+
+def with_fewer_merges(base: Path) -> None:
+    content = json.loads((base / "tokenizer.json").read_bytes())
+    del content["model"]["merges"][100:]
+    (base / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [with_another_template, with_fewer_merges])
+@pytest.mark.parametrize("name", families("qwen3_vl", "fast_vlm"))
+def test_a_template_that_differs_from_training_is_refused(
+    name: str,
+    change: Callable[[Path], None],
+    untrained_run_of: Runs,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+) -> None:
+    """Adapters of earlier versions, whose cards have no hash of it, are still served."""
+    adapter, base = tmp_path / "adapter", tmp_path / "base"
+    shutil.copytree(untrained_run_of(name) / ADAPTER, adapter)
+    shutil.copytree(tiny_folder(name), base)
+    Engine.open([adapter], base=str(base))
+    change(base)
+    with pytest.raises(AdapterError, match=r"chat template of .* has changed since it was trained; restore"):
+        Engine.open([adapter], base=str(base))
+    read_card(adapter).model_copy(update={"template": None}).write(adapter)
+    Engine.open([adapter], base=str(base))
 
 
 def test_a_renamed_tensor_is_refused(run_of: Runs, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import RECIPES, Recipe, Training
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import prepare
+from vlm_ft.training.rehearse import OFFLOAD, moment_bytes
 from vlm_ft.training.trainer import _arguments
 
 SETTINGS = {path.stem: path for path in sorted((RECIPES / "accelerate").glob("*.yaml"))}
@@ -64,6 +65,13 @@ def test_what_cannot_be_trained_in_shards_is_refused(
     monkeypatch.setenv(variable, value)
     with pytest.raises(RecipeError, match=message):
         prepare(recipe_of("qwen3_vl", **setting))
+
+
+def test_an_optimizer_that_is_offloaded_takes_no_memory_of_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = torch.nn.Linear(3, 1)
+    assert moment_bytes(layer) == 2 * 4 * (3 + 1)
+    monkeypatch.setenv(OFFLOAD, "cpu")
+    assert moment_bytes(layer) == 0
 
 
 def test_a_process_trains_on_one_of_several_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

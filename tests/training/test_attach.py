@@ -10,13 +10,16 @@ from typing import Any, get_args
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from tests.forms import whole_form
 from tests.untrained import move_trained_tensors
+from vlm_ft.adapters import ADAPTER, TENSORS
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.parts import PARTS, Part, Tuning, owner_of
 from vlm_ft.bases.tiny import TINY
+from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Recipe
@@ -158,3 +161,19 @@ def test_a_pretrained_part_moves_less_in_full_than_by_lora(recipe_of: Recipes, t
     rates = part_rates(attached, loaded, recipe.adapter, recipe.training, fitted=True)
     assert rates["vision"] == pytest.approx(recipe.training.learning_rate / 10)
     assert rates["language"] == recipe.training.learning_rate
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_rslora_scales_by_the_root_of_the_rank(
+    rslora: bool, untrained_run_of: Callable[..., Path], tiny_base: Bases
+) -> None:
+    """An adapter keeps it: the update is the product of its matrices times alpha over 4, or over the root of 4."""
+    run = untrained_run_of("qwen3_vl", adapter={"rank": 4, "alpha": 8, "rslora": rslora})
+    plain = tiny_base("qwen3_vl").model
+    tuned = with_adapter(tiny_base("qwen3_vl").model, run / ADAPTER)
+    tensors = load_file(run / ADAPTER / TENSORS)
+    name = min(name for name in tensors if "lora_A" in name)
+    down, up = tensors[name], tensors[name.replace("lora_A", "lora_B")]
+    module = name.removeprefix("base_model.model.").removesuffix(".lora_A.weight")
+    change = tuned.merge_and_unload().get_submodule(module).weight - plain.get_submodule(module).weight
+    torch.testing.assert_close(change, up @ down * (4.0 if rslora else 2.0), rtol=1e-4, atol=1e-6)  # float32

@@ -216,3 +216,26 @@ def test_a_file_holds_one_variant_of_a_photo(recipe_of: Recipes, quiet: Console,
     for (index, view), file in files.items():
         (photo,), _ = prepared.train.drawn(index, view)
         assert load_entry(file).sizes == (photo.size,)
+
+
+def test_a_file_belongs_to_the_bytes_of_a_photo_and_the_settings_of_the_processor(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path
+) -> None:
+    """Not to the path: the same photo elsewhere has the same features, and another one in its place has others."""
+    recipe = recipe_of("fast_vlm", bank=ALWAYS)
+
+    def file(*photos: Path) -> Path:
+        case = prepared.train.cases[0]
+        prepared.train.cases = (replace(case, example=replace(case.example, images=photos)),)
+        Filler(prepared, recipe, tmp_path / "bank").fill(1, quiet)
+        return prepared.train.entry_file(0, 0)
+
+    prepared = replace(prepare(recipe), tune=None)
+    first, second = (case.example.images[0] for case in prepared.train.cases[:2])
+    (copy := tmp_path / "copy.png").write_bytes(first.read_bytes())
+    known = file(first)
+    assert known == file(copy) != file(second)
+    copy.write_bytes(second.read_bytes())
+    assert file(copy) == file(second)
+    prepared.base.reader.processor.image_processor.image_mean = [0.1, 0.2, 0.3]
+    assert file(first) != known

@@ -11,6 +11,7 @@ from huggingface_hub import ModelCard
 from peft import PeftModel
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.families import families
@@ -20,7 +21,7 @@ from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
-from vlm_ft.training.export import _vllm_command, export
+from vlm_ft.training.export import As, _vllm_command, export
 from vlm_ft.training.verify import TOLERANCES, probe_logits
 
 Runs = Callable[..., Path]
@@ -72,6 +73,20 @@ def test_the_printed_command_allows_the_rank(rank: int, option: str, tiny_base: 
     base = tiny_base("qwen3_vl")
     command = _vllm_command(base, "mine", Path("out"), rank)
     assert command == f"vllm serve {base.reader.place} --enable-lora{option} --lora-modules mine=out"
+
+
+@pytest.mark.parametrize("kind", ["lora", "merged"])
+def test_an_adapter_with_a_wrong_key_name_is_not_exported(
+    kind: As, untrained_run_of: Runs, quiet: Console, tmp_path: Path
+) -> None:
+    """PEFT only warns about it, and the module would stay as in the base."""
+    run = untrained_run_of("qwen3_vl", adapter={"language": "lora", "projector": "frozen"})
+    folder = Path(shutil.copytree(adapter_folder(run), tmp_path / "renamed"))
+    tensors = load_file(folder / TENSORS)
+    save_file({name.replace("q_proj", "query"): tensor for name, tensor in tensors.items()}, folder / TENSORS)
+    with pytest.raises(AdapterError, match=r"tensors do not match the base; the first is .*\.(query|q_proj)\."):
+        export(folder, tmp_path / "out", kind, console=quiet)
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_impossible_export_is_refused(untrained_run_of: Runs, quiet: Console, tmp_path: Path) -> None:

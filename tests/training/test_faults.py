@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from rich.console import Console
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
+from vlm_ft.training import rehearse
 from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.prepare import prepare
+from vlm_ft.training.rehearse import GIB
 from vlm_ft.training.run import train
 
 LONG = f"Passage 12 grants {'a very long ' * 20}notice.\tnotice\n"
@@ -29,6 +32,25 @@ def texts(recipe_of: Callable[..., Recipe], clauses: Path, tmp_path: Path) -> Ca
     (data / "rows.tsv").write_text((clauses / "rows.tsv").read_text(encoding="utf-8") + LONG, encoding="utf-8")
     own = {"task": "legal_documents", "data": [{"path": str(data)}], "fields": None}
     return lambda **settings: recipe_of("qwen3", **own, **settings)
+
+
+def test_rows_without_a_supervised_token_are_set_aside_by_name(
+    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    """Some rows state only the kind of clause, which has a single option; if all do, nothing is trained."""
+    (data := tmp_path / "data").mkdir()
+    rows = [f"Passage {number}.\taudit\t{('', 'low', 'high')[number % 3]}" for number in range(12)]
+    (data / "rows.tsv").write_text("\n".join(["text\tclause_type\trisk", *rows]) + "\n", encoding="utf-8")
+    own = {"task": "legal_documents", "data": [{"path": str(data)}], "splits": {"tune": 0.0, "test": 0.0, "train": 1.0}}
+    prepared = prepare(recipe_of("qwen3", **own, fields=["clause_type", "risk"]))
+    aside = prepared.dataset.set_aside
+    assert sorted(entry.place.rpartition(":")[2] for entry in aside) == ["11", "2", "5", "8"]
+    assert {entry.problem for entry in aside} == {"each field of its answer has a single option"}
+    assert len(prepared.train.cases) == len(prepared.train.lengths) == 8
+    with pytest.raises(DataError, match=r"rows.tsv.*has a single option.*12 such rows"):
+        train(recipe_of("qwen3", **own, fields=["clause_type"]), tmp_path / "run", console=quiet)
+    whole = recipe_of("qwen3", **own, fields=["clause_type"], training={"loss_on": "answer"})
+    assert not prepare(whole).dataset.set_aside
 
 
 @pytest.mark.parametrize(
@@ -72,6 +94,34 @@ def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step
     with pytest.raises(RecipeError, match=r"4 rows do not fit into the GPU's memory; lower it"):
         train(recipe, tmp_path / "run", console=quiet)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("language", ["lora", "full"])
+def test_too_little_memory_for_the_optimizer_is_reported_before_the_first_step(
+    language: str, recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AdamW creates two moments per trained weight in the first step, which the rehearsal leaves out."""
+    recipe = recipe_of("fast_vlm", dtype="bfloat16", adapter={"language": language}, training={"precision": "bf16"})
+    prepared = prepare(recipe)
+    moments = 8 * sum(weight.numel() for weight in prepared.attached.model.parameters() if weight.requires_grad)
+    peaks = cycle([0, GIB])  # before the rehearsal and after it
+    monkeypatch.setattr(rehearse, "peak_memory", lambda: next(peaks))
+    monkeypatch.setattr(rehearse, "usable_memory", lambda: GIB + moments)
+    cost = rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    assert cost.peak_bytes == GIB + moments
+    monkeypatch.setattr(rehearse, "usable_memory", lambda: GIB + moments - 1)
+    with pytest.raises(RecipeError, match=r"a step takes 1.00 GiB, and AdamW .* available; train fewer weights"):
+        train(recipe, tmp_path / "run", console=quiet)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_peak_of_earlier_work_does_not_stop_a_run(
+    recipe_of: Callable[..., Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of("fast_vlm")
+    prepared = prepare(recipe)
+    monkeypatch.setattr(rehearse, "peak_memory", lambda: 2**60)
+    rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
 
 
 def test_a_run_does_not_resume_with_a_damaged_plan(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +14,33 @@ from PIL import Image
 from datasets_vision.example import Turn
 from tests.families import families
 from tests.forms import whole_form
+from tests.untrained import move_trained_tensors
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec
 from vlm_ft.bases.load import Base
+from vlm_ft.bases.parts import Tuning
 from vlm_ft.bases.tiny import TINY
-from vlm_ft.conversation import CHOICES, IGNORED, OWN_KEYS, SECOND, SHARES, Conversation, Row
+from vlm_ft.conversation import (
+    CHOICES,
+    IGNORED,
+    MARKS,
+    OWN_KEYS,
+    REFERENCE,
+    SECOND,
+    SHARES,
+    Batch,
+    Conversation,
+    Row,
+)
 from vlm_ft.decoding.prefix import shared_length, shares
 from vlm_ft.decoding.tokens import masked
-from vlm_ft.recipe import LossOn
+from vlm_ft.recipe import AdapterSettings, LossOn, Preference
 from vlm_ft.tasks import TASKS
+from vlm_ft.training.attach import attach
+from vlm_ft.training.methods.method import Method
+from vlm_ft.training.methods.preference import DPO, KTO, UNRELATED
 from vlm_ft.training.methods.sft import SFT
 
 answer_loss = SFT().loss
@@ -121,16 +138,6 @@ def test_the_loss_of_a_batch_is_the_sum_of_its_rows(tiny_base: Callable[[str], B
         torch.testing.assert_close(answer_loss(model, together, 1), alone, rtol=1e-4, atol=1e-4)
 
 
-def test_an_answer_without_a_decision_has_no_loss(tiny_base: Callable[[str], Base], form: Form) -> None:
-    base, conversation = talk(tiny_base("qwen3_vl"), "decisions")
-    batch = conversation.encode(rows(form, conversation, kinds_of(form)[0]), supervised=True)
-    batch["labels"].fill_(IGNORED)
-    batch[CHOICES] = batch[CHOICES][:0]
-    loss = answer_loss(base.model, batch)
-    loss.backward()
-    assert loss == 0
-
-
 @pytest.mark.parametrize("name", families("qwen3_vl", "fast_vlm"))
 def test_image_tokens_that_do_not_match_the_photo_end_the_run(
     name: str, tiny_base: Callable[[str], Base], form: Form
@@ -170,31 +177,59 @@ def test_the_end_of_the_turn_is_learned_among_all_tokens(
 SHARING = [name for name in TINY if name not in ("qwen3_5", "gemma3", "paligemma")]
 
 
-@pytest.mark.parametrize("name", SHARING)
-def test_a_shared_prefix_changes_neither_loss_nor_gradient(
-    name: str, tiny_base: Callable[[str], Base], form: Form, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    base, conversation = talk(tiny_base(name), "decisions")
-    base.model.train()
-    asked = Row(form, (Turn("user", "Look closely."),), images(conversation), '{"passed":true,"kind":"another"}')
-    answers = [*rows(form, conversation, *kinds_of(form)[:2]), asked]
+def require_the_same_without_a_prefix(method: Method, model: Any, batch: Batch) -> None:
+    """Compare the loss and the gradients of a batch with those of a step that does not share the prompts' prefix."""
     results = []
     for share in (True, False):
-        with monkeypatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch:
             if not share:
                 patch.setattr(likelihood, "shared_length", lambda model, batch: 0)
-            batch = conversation.encode(answers, supervised=True)
-            assert not share or shared_length(base.model, batch) > len(form.prompt) / 8
-            base.model.zero_grad()
-            loss = answer_loss(base.model, batch)
+            model.zero_grad()
+            loss = method.loss(model, batch, None)
             loss.backward()
-            gradients = {name: p.grad.clone() for name, p in base.model.named_parameters() if p.grad is not None}
+            gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
             results.append((loss.detach(), gradients))
     (shared, ours), (plain, theirs) = results
     torch.testing.assert_close(shared, plain, rtol=1e-5, atol=1e-6)  # float32, summed in another order
     assert ours.keys() == theirs.keys()
+    assert any(gradient.abs().max() > 1e-4 for gradient in theirs.values())
     for name, gradient in theirs.items():
         torch.testing.assert_close(ours[name], gradient, rtol=1e-3, atol=1e-5)
+
+
+def prompts_with_a_prefix(form: Form, conversation: Conversation) -> list[Row]:
+    asked = Row(form, (Turn("user", "Look closely."),), images(conversation), '{"passed":true,"kind":"another"}')
+    return [*rows(form, conversation, *kinds_of(form)[:2]), asked]
+
+
+@pytest.mark.parametrize("name", SHARING)
+def test_a_shared_prefix_changes_neither_loss_nor_gradient(
+    name: str, tiny_base: Callable[[str], Base], form: Form
+) -> None:
+    base, conversation = talk(tiny_base(name), "decisions")
+    batch = conversation.encode(prompts_with_a_prefix(form, conversation), supervised=True)
+    assert shared_length(base.model, batch) > len(form.prompt) / 8
+    require_the_same_without_a_prefix(SFT(), base.model.train(), batch)
+
+
+@pytest.mark.parametrize("method", [SFT(), DPO(Preference()), KTO(Preference())], ids=lambda method: method.name)
+@pytest.mark.parametrize("tuning", ["lora", "dora", "full"])
+@pytest.mark.parametrize("name", ["qwen3_vl", "fast_vlm"])
+def test_a_prefix_is_shared_alike_by_every_method_and_tuning(
+    name: str, tuning: Tuning, method: Method, tiny_base: Callable[[str], Base], form: Form
+) -> None:
+    base, conversation = talk(tiny_base(name), "decisions")
+    projector: Tuning = "full" if tuning == "full" else "frozen"
+    attached = attach(base, AdapterSettings(language=tuning, projector=projector, rank=4, alpha=8), seed=0)
+    move_trained_tensors(attached.model)
+    last = rows(form, conversation, kinds_of(form)[1], passed=True)
+    batch = method.encode(conversation, [*prompts_with_a_prefix(form, conversation), *last])
+    if method.compares:
+        with torch.no_grad():
+            batch[REFERENCE] = likelihood.log_likelihoods(attached.model, batch) - torch.tensor([0.5, -0.3, 0.2, 0.1])
+        batch[MARKS] = torch.tensor([1.0, -1.0, UNRELATED, 1.0])
+    assert shared_length(attached.model, batch) > len(form.prompt) / 8
+    require_the_same_without_a_prefix(method, attached.model.train(), batch)
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name not in SHARING])

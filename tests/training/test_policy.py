@@ -14,8 +14,11 @@ from torch import Tensor
 from trl import GRPOConfig, GRPOTrainer
 
 from datasets_vision.example import Example, Turn
+from tests.cards import answered
+from vlm_ft.answers.derivations.estimate import Rate, RateCard
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
+from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Items
+from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base
 from vlm_ft.conversation import Conversation, Row
@@ -24,7 +27,7 @@ from vlm_ft.decoding.writing import Sampling
 from vlm_ft.likelihood import log_likelihoods, token_losses
 from vlm_ft.recipe import Policy
 from vlm_ft.training.methods.method import encoded
-from vlm_ft.training.methods.policy import GRPO, RLOO, PolicyGradient
+from vlm_ft.training.methods.policy import GRPO, RLOO, PolicyGradient, reward
 
 
 def test_policy_gradients_agree_with_the_exact_gradient(tiny_base: Callable[[str], Base]) -> None:
@@ -72,6 +75,25 @@ def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn
     drawn = method._answers(base.model, [rows[0]] * 2000, sampling)
     counts = [sum(prediction.values == values for prediction in drawn) for values in answers]
     np.testing.assert_allclose(np.array(counts) / 2000, learned, atol=0.045)  # four standard errors
+
+
+def test_an_estimate_counts_as_a_field_of_the_reward() -> None:
+    """Of two answers with one wrong name, the one that costs as much as the label is better."""
+    prices = {"kind": "*", "severity": "*", "labour_hours": 1, "labour_rate": 50, "parts_low": 0}
+    costs = {"hood": 9, "roof": 9, "door": 900}
+    rates = tuple(Rate.model_validate({**prices, "part": part, "parts_high": cost}) for part, cost in costs.items())
+    card = RateCard(name="own", version="1", currency="EUR", rates=rates)
+    parts = FieldSpec(name="part", kind=Choice(options=("hood", "roof", "door")))
+    kinds = FieldSpec(name="kind", kind=Choice(options=("dent",)))
+    items = FieldSpec(name="findings", kind=Items(fields=(parts, kinds), max_items=3))
+    form = Form(task="made", title="Made", instruction="Is it?", fields=(items,)).with_derivation(card)
+    truth, roof, door = ({"findings": [{"part": part, "kind": "dent"}]} for part in ("hood", "roof", "door"))
+    assert reward(form, truth, answered(truth)) == 1
+    scores = [case_score(form, truth, answered(values)) for values in (roof, door)]
+    assert [reward(form, truth, answered(values)) for values in (roof, door)] == [(scores[0] + 1) / 2, scores[1] / 2]
+    assert scores[0] == scores[1]
+    assert reward(form, truth, Prediction.failed("broken")) == 0
+    assert reward(form.model_copy(update={"derivations": ()}), truth, answered(door)) == scores[1]
 
 
 def test_a_judges_favourite_becomes_more_likely(tiny_base: Callable[[str], Base]) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from importlib import metadata
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import pytest
 import torch
 from peft import PeftModel
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, TrainerCallback
 
 from datasets_vision.example import Turn
@@ -27,7 +30,8 @@ from vlm_ft.bases.parts import PARTS, Part, leaf_modules, low_rank_modules
 from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
-from vlm_ft.recipe import Recipe
+from vlm_ft.recipe import Recipe, Training
+from vlm_ft.runs import LIBRARIES, Run, store, stored
 from vlm_ft.training import run as runs
 from vlm_ft.training import show
 from vlm_ft.training.attach import attach
@@ -69,6 +73,31 @@ def test_the_card_describes_the_run(base: str, run_of: Runs, tiny_folder: Folder
     assert card.training["steps"] == 2
     assert card.training["tensors_moved"] > 0
     assert card.training["probe_change"] > 0
+
+
+def test_a_run_and_its_card_state_the_versions_of_the_libraries(
+    run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path
+) -> None:
+    run = Run(run_of("qwen3_vl"))
+    found = stored(run.versions, dict[str, str])
+    assert found == {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
+    assert read_card(run.adapter).training["versions"] == found
+    assert f"torch {found['torch']}" in (run.adapter / "README.md").read_text(encoding="utf-8")
+    resumed = Run(Path(shutil.copytree(run.folder, tmp_path / "run")))
+    store(resumed.versions, found | {"torch": "1.0"})
+    said = Console(record=True, width=200, file=(tmp_path / "said").open("w"))
+    train(recipe_of("qwen3_vl"), resumed.folder, resume=True, console=said)
+    assert f"note: torch was '1.0', and is '{found['torch']}' now" in said.export_text()
+    assert stored(resumed.versions, dict[str, str])["torch"] == "1.0"
+
+
+def test_a_run_is_tracked_by_tensorboard(recipe_of: Recipes, quiet: Console, tmp_path: Path) -> None:
+    recipe = recipe_of("fast_vlm", training={"report_to": ["tensorboard"]})
+    assert Training().report_to == recipe.training.report_to
+    train(recipe, tmp_path / "run", console=quiet)
+    (events,) = Run(tmp_path / "run").checkpoints.rglob("events.out.tfevents.*")
+    curves = EventAccumulator(str(events.parent)).Reload().Tags()["scalars"]
+    assert {"train/loss", "train/grad_norm", "eval/loss"} <= set(curves)
 
 
 @EVERY_BASE

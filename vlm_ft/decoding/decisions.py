@@ -78,6 +78,18 @@ def target_steps(form: Form, values: Values, size: Size | None) -> Iterator[tupl
             step = None
 
 
+def leaves_open(form: Form) -> bool:
+    """Whether an answer to the form has anything to decide: not if each of its fields has a single option."""
+    steps = walk(form)
+    step = next(steps)
+    while isinstance(step, Decision) and len(step.options.values) == 1:
+        try:
+            step = steps.send(step.options.values[0])
+        except StopIteration:
+            return False
+    return True
+
+
 def quoted(text: str) -> str:
     """The text as a JSON string."""
     return json.dumps(text, ensure_ascii=False)

@@ -126,7 +126,8 @@ class Engine:
     def _usable(self, name: str, folder: Path, number: int | None) -> tuple[Card, Description | None]:
         """The card of an adapter that can be served under this name, beside this base, and what it was trained on."""
         card = read_card(folder).model_copy(update={"name": name, "number": number})
-        require_base(card, folder, self.base)
+        with self._reading:
+            require_base(card, folder, self.base)
         if card.method == "reward":
             raise AdapterError(
                 f"adapter {folder}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datasets_vision.example import Picture, View, path_of
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import Features
+from vlm_ft.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -31,21 +32,35 @@ class Entry:
 class Bank:
     """A folder with a file for each variant of a case's photos.
 
-    `space` identifies the tower's weights and input settings; `views` is the number of variants of each case.
+    `space` identifies the tower's weights and input settings; `views` is the number of variants of each case. `hashes`
+    are those of the photos' files, each read once.
     """
 
     folder: Path
     space: str
     views: int = 1
+    hashes: dict[Path, str] = field(default_factory=dict)
 
     def file(self, photos: Sequence[Picture], variant: Sequence[Any]) -> Path:
         """The file of an entry. `variant` identifies how the photos are augmented, as JSON."""
         shown = [
-            [str(path_of(photo)), *((photo.frame, photo.window, photo.crop) if isinstance(photo, View) else ())]
+            [self._hash(path_of(photo)), *((photo.frame, photo.window, photo.crop) if isinstance(photo, View) else ())]
             for photo in photos
         ]
         key = json.dumps([self.space, shown, variant])
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.safetensors"
+
+    def _hash(self, file: Path) -> str:
+        """The SHA-256 of a file. Raises `DataError` if it cannot be read."""
+        if file not in self.hashes:
+            try:
+                with file.open("rb") as content:
+                    self.hashes[file] = hashlib.file_digest(content, "sha256").hexdigest()
+            except OSError as error:
+                raise DataError(
+                    file, f"cannot be read ({error.strerror})", "restore it, or remove its label"
+                ) from error
+        return self.hashes[file]
 
 
 def load_entry(file: Path) -> Entry:

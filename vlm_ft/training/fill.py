@@ -17,18 +17,19 @@ from torch.utils.data import DataLoader, Dataset
 
 from datasets_vision.images import opened
 from vlm_ft.answers.task import Values
-from vlm_ft.bases.features import FrozenVision, border_of
+from vlm_ft.bases.features import Border, FrozenVision, border_of
+from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import evaluating
-from vlm_ft.bases.precision import autocast, uses_bf16
+from vlm_ft.bases.precision import Precision, autocast, uses_bf16
 from vlm_ft.data.subsets import spaced
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.bank import Bank, Entry, save_entry
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Cost, Plan, plan
 from vlm_ft.training.prepare import Prepared, workers
+from vlm_ft.training.rehearse import GIB
 
 SAMPLE = 8  # cases used to time the bank
-GIB = 2**30
 
 Variant = tuple[Path, Mapping[str, Tensor], tuple[tuple[int, int], ...], Values | None]
 """One variant of a case: its file, the tower's inputs, the photos' sizes (width, height), and the augmented values."""
@@ -45,8 +46,7 @@ class Filler:
         self._train, self._tune = prepared.train, prepared.tune
         self._settings, self._training, self._base = recipe.bank, recipe.training, base
         self._workers = workers(recipe.training, prepared.dataset)
-        limits, bf16 = base.reader.limits, uses_bf16(recipe.training.precision)
-        self._space = json.dumps([base.ref.fingerprint, border, bf16, limits.pixels, limits.image_tokens])
+        self._space = _space(base, border, recipe.training.precision) if border else ""
         self._folder = folder
 
     @property
@@ -177,3 +177,10 @@ class _Variants(Dataset[Variant]):
         inputs = collator.conversation.encode([replace(row, target=None)])
         sizes = tuple(photo.size for photo in photos)
         return collator.entry_file(index, view), inputs, sizes, values if collator.augments else None
+
+
+def _space(base: Base, border: Border, precision: Precision) -> str:
+    """What the features of a photo depend on besides the photo: the tower's weights, and the settings of its input."""
+    weights = [base.ref.fingerprint, str(base.model.dtype), base.quantized, uses_bf16(precision), border]
+    settings = base.reader.processor.image_processor.to_dict()
+    return json.dumps([weights, settings, base.reader.limits.image_tokens], sort_keys=True, default=str)

@@ -26,7 +26,6 @@ NF4 = 4.127 / 8  # bytes per weight with double quantization (Dettmers et al. 20
 ADAMW = 2 * FP32  # two moments
 INSIDE_LAYER = 34  # bytes per token and hidden unit of one layer in 16 bits, without the attention scores
 CUDA_CONTEXT = 0.8e9  # bytes: context, kernels, workspaces
-GIB = 2**30
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ def model_card(card: Card) -> str:
         )
     if card.notice:
         parts.append(card.notice)
+    if versions := card.training.get("versions"):
+        parts.append("Trained with " + ", ".join(f"{name} {version}" for name, version in versions.items()) + ".")
     parts.append(f"The prompt:\n\n```\n{card.form.prompt}\n```\n")
     return "\n\n".join(parts)
 

@@ -17,7 +17,7 @@ MAX_EVAL_SHARE = 0.2  # of a run's minutes
 class Cost:
     """Seconds per optimiser step and per evaluation (`look`) on all of `tune`, and peak memory in bytes.
 
-    `spent`: seconds that the run takes before its first step.
+    The peak includes AdamW's moments. `spent`: seconds that the run takes before its first step.
     """
 
     step: float

@@ -18,7 +18,7 @@ from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import Conversation
 from vlm_ft.data.cases import Case, Dataset, class_words, load
 from vlm_ft.data.checks import inspect
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
@@ -26,7 +26,7 @@ from vlm_ft.training.collate import Collator
 from vlm_ft.training.methods import Method, method_of
 from vlm_ft.training.order import square_root_visits
 from vlm_ft.training.projector import has_closed_values
-from vlm_ft.training.rehearse import Lengths, check_lengths
+from vlm_ft.training.rehearse import Lengths, check_lengths, take_out_undecided
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def prepare(
     if dropped := len(dataset.cases["train"]) - len(train.cases):
         note = f"{dropped} training examples have nothing that method {method.name} learns from"
         dataset = replace(dataset, notes=(*dataset.notes, note))
+    dataset = _without_undecided(dataset, train, tune)
     lengths = check_lengths(method, dataset.form, [*train.cases, *tune.cases], Ruler(base.reader, training.max_length))
     train.lengths, tune_lengths = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     if training.balance:
@@ -99,6 +100,14 @@ def prepare(
         attend_in_fp32(base.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_closed_values(dataset.form))
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
+
+
+def _without_undecided(dataset: Dataset, train: Collator, tune: Collator) -> Dataset:
+    """Set aside the cases that nothing can be learned from. Raises `DataError` if none is left for training."""
+    aside = [*take_out_undecided(train), *take_out_undecided(tune)]
+    if not train.cases:
+        raise DataError(aside[0].place, aside[0].problem, f"train other fields ({len(aside)} such rows)")
+    return replace(dataset, set_aside=(*dataset.set_aside, *aside))
 
 
 def _check_launch(recipe: Recipe, method: Method) -> None:

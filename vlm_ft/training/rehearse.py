@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import resource
 import statistics
 import sys
@@ -10,10 +11,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
+from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 from torch import Tensor, nn
 
 from datasets_vision.images import image_size
+from datasets_vision.source import SetAside
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.precision import Precision, autocast
 from vlm_ft.conversation import Batch, moved
@@ -27,6 +32,8 @@ from vlm_ft.training.methods import Method
 from vlm_ft.training.order import ByLength
 from vlm_ft.training.plan import Cost
 
+GIB = 2**30
+OFFLOAD = "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE"  # as accelerate launch passes on DeepSpeed's setting
 TIMED_STEPS = 2  # after one warm-up step
 
 
@@ -89,20 +96,43 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
     )
 
 
+def take_out_undecided(collator: Collator) -> list[SetAside]:
+    """Take the cases out of the collator whose answers have no supervised token, and say which."""
+    method, conversation = collator.method, collator.conversation
+    kept, aside = list[Case](), list[SetAside]()
+    for case in collator.cases:
+        if all(map(conversation.supervises, method.rows(collator.form, case, (), case.values))):
+            kept.append(case)
+        else:
+            place = case.example.source or case.example.id
+            aside.append(SetAside(place, "each field of its answer has a single option"))
+    collator.cases = tuple(kept)
+    return aside
+
+
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
     """Time real forward and backward passes on typical batches, after one on the longest, without changing any weight.
 
-    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if a batch does
-    not fit into the GPU's memory.
+    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if the memory
+    does not suffice for a batch, or for the moments of AdamW, which the first step adds to the peak.
     """
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    before = peak_memory()
     try:
         with master_weights(model, settings.precision):
             steps, forwards = _timed(model, train, settings)
+            added = moment_bytes(model)
     except torch.OutOfMemoryError as error:
         problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
         raise RecipeError("training.batch_size", problem, "lower it, and raise training.accumulate instead") from error
+    peak, usable = peak_memory(), usable_memory()
+    used = peak if peak > before else _resident()  # an earlier peak says nothing about these steps
+    if used + added > usable:
+        problem = f"a step takes {used / GIB:.2f} GiB, and AdamW {added / GIB:.2f}, of {usable / GIB:.2f} available"
+        raise RecipeError("training", problem, "train fewer weights (adapter), or lower batch_size")
     tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
-    return Cost(statistics.mean(steps), tune_batches * statistics.mean(forwards), peak_memory())
+    return Cost(statistics.mean(steps), tune_batches * statistics.mean(forwards), peak + added)
 
 
 def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
@@ -144,6 +174,29 @@ def batch_loss(model: nn.Module, collator: Collator, batch: Batch, precision: Pr
     device = next(model.parameters()).device
     with autocast(device, precision):
         return collator.method.loss(model, moved(batch, device), None)
+
+
+def moment_bytes(model: nn.Module) -> int:
+    """The bytes of AdamW's two moments on the device of this process.
+
+    FSDP and DeepSpeed divide them among all processes, or offload them.
+    """
+    if parse_flag_from_env("FSDP_OFFLOAD_PARAMS") or os.environ.get(OFFLOAD, "none") != "none":
+        return 0
+    whole = 2 * sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    divided = any(map(parse_flag_from_env, ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")))
+    return whole // (PartialState().num_processes if divided else 1)
+
+
+def usable_memory() -> int:
+    """Bytes that this process has and can still get: on the GPU if there is one, otherwise in the machine."""
+    if torch.cuda.is_available():
+        return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+    return int(psutil.virtual_memory().available) + _resident()
+
+
+def _resident() -> int:
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:

@@ -17,7 +17,7 @@ from vlm_ft.adapters import README, Card, Provenance, read_card
 from vlm_ft.allocator import return_freed_memory
 from vlm_ft.bases.load import fingerprint
 from vlm_ft.recipe import Recipe
-from vlm_ft.runs import Run, store, stored
+from vlm_ft.runs import Run, store, stored, versions
 from vlm_ft.training.fill import Filler
 from vlm_ft.training.master_weights import master_weights
 from vlm_ft.training.model_card import model_card
@@ -54,6 +54,8 @@ def train(
             prepared = prepare(recipe, run.splits, check=check and not resume)
         if process.is_main_process:
             run.check_data(prepared.dataset.contents)
+            if difference := run.record_versions():
+                console.print(f"  note: {difference}", style="yellow", markup=False)
         announce(recipe, prepared, console)
         began = time.monotonic()
         _begin(prepared, recipe, run, fit=prepared.method.compares_weights or not (resume and run.checkpoint))
@@ -164,6 +166,7 @@ def _history(state: Any, seconds: float) -> dict[str, Any]:
         "loss": losses[-1] if losses else None,
         "best_tune_loss": min(tune) if tune else None,
         "peak_bytes": peak_memory(),
+        "versions": versions(),
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available()
         else f"cpu, {torch.get_num_threads()} threads",
@@ -182,6 +185,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
         dtype=recipe.dtype,
         quantize=recipe.quantize,
         weights=fingerprint(str(folder)) if prepared.attached.whole else None,
+        template=prepared.conversation.template_hash(),
         tuned=dict(prepared.attached.tunings),
         inputs=_inputs(prepared),
         loss_on=recipe.training.loss_on,

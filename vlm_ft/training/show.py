@@ -16,9 +16,9 @@ from vlm_ft.bases.parts import part_sizes
 from vlm_ft.data.cases import Dataset
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.fill import Filler
-from vlm_ft.training.memory import GIB, LongestRow, needs
+from vlm_ft.training.memory import LongestRow, needs
 from vlm_ft.training.prepare import Prepared, prepare
-from vlm_ft.training.rehearse import measure
+from vlm_ft.training.rehearse import GIB, measure
 
 SHOWN_ROWS = 3
 SHOWN_SET_ASIDE = 10

@@ -162,6 +162,13 @@ class Estimate(Result):
             entries=tuple(map(str, self.not_priced)),
         )
 
+    def agreement(self, given: Estimate | None) -> float:
+        """1 if the other's middle is within low and high, less by its relative distance; 0 if not all is priced."""
+        if given is None or not given.complete:
+            return 0.0
+        outside = max(self.low - given.middle, given.middle - self.high, 0.0)
+        return max(0.0, 1 - outside / self.middle) if self.middle else float(outside == 0)
+
     @classmethod
     def figures(cls, pairs: Sequence[tuple[Estimate, Estimate | None]]) -> Iterator[Figure]:
         """Errors between the midpoints of the labelled and the predicted estimates.

@@ -87,11 +87,14 @@ class Priority(Result):
             rows=tuple((entry.finding, joined(entry.priority), entry.reason) for entry in self.reasons),
         )
 
+    def agreement(self, given: Priority | None) -> float:
+        """1 for the same priority, otherwise 0."""
+        return float(given is not None and given.priority == self.priority)
+
     @classmethod
     def figures(cls, pairs: Sequence[tuple[Priority, Priority | None]]) -> Iterator[Figure]:
         """`accuracy`; a prediction of "unknown" is wrong."""
-        right = [float(given is not None and given.priority == true.priority) for true, given in pairs]
-        yield Figure("priority", "accuracy", right, "share")
+        yield Figure("priority", "accuracy", [true.agreement(given) for true, given in pairs], "share")
 
 
 class PriorityTable(Strict):

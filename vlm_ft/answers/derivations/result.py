@@ -61,6 +61,10 @@ class Result(Strict):
     def view(self) -> View:
         """The texts that show the result."""
 
+    @abstractmethod
+    def agreement(self, given: Self | None) -> float:
+        """How well the result of a prediction agrees with this one, the definite result of a label: 0..1."""
+
     @classmethod
     @abstractmethod
     def figures(cls, pairs: Sequence[tuple[Self, Self | None]]) -> Iterator[Figure]:

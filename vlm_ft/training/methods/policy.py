@@ -45,7 +45,7 @@ POLICY = "policy"
 class PolicyGradient(Method):
     """REINFORCE (Williams 1992) with an advantage that compares the answers to one prompt.
 
-    The reward is how well an answer agrees with the label (`case_score`), or the score of a reward model.
+    The reward is how well an answer agrees with the label (`reward`), or the score of a reward model.
     """
 
     per_token = False
@@ -175,8 +175,19 @@ class PolicyGradient(Method):
             return torch.tensor(self._judge.rate(rows, predictions), device=self._base.device)
         truths = [row.form.parse(row.target or "") for row in rows]
         trios = zip(rows, truths, predictions, strict=True)
-        scores = [case_score(row.form, truth, prediction) for row, truth, prediction in trios]
-        return torch.tensor(scores, device=self._base.device)
+        rewards = [reward(row.form, truth, prediction) for row, truth, prediction in trios]
+        return torch.tensor(rewards, device=self._base.device)
+
+
+def reward(form: Form, truth: Values, prediction: Prediction) -> float:
+    """How well an answer agrees with the label, 0..1: `case_score`, in which each derived result counts as a field.
+
+    A repair estimate agrees if it is within the band of the label's. An answer that failed gets 0.
+    """
+    pairs: Sequence[Any] = [(entry.derive(truth), entry.derive(prediction.values)) for entry in form.derivations]
+    derived = [float(true.agreement(given)) for true, given in pairs if true is not None and true.definite]
+    fields = len(truth) * case_score(form, truth, prediction)
+    return (fields + sum(derived)) / (len(truth) + len(derived))
 
 
 class GRPO(PolicyGradient):

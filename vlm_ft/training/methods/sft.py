@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vlm_ft.answers.form import Form
@@ -35,4 +34,4 @@ class SFT(Method):
     def loss(self, model: Any, batch: Batch, count: Tensor | int | None = None) -> Tensor:
         """The mean over the supervised tokens, in nats."""
         nats, _ = token_losses(model, batch)
-        return nats.sum() / torch.as_tensor(len(nats) if count is None else count).clamp(min=1)
+        return nats.sum() / (len(nats) if count is None else count)
