@@ -17,9 +17,11 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from tests.command_here import start_here
+from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.photo_decoder import PhotoDecoder
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -153,6 +155,24 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
     assert "<html" in client.get(f"/v1/jobs/{job['id']}/review").text
     for path in ("/v1/jobs", f"/v1/jobs/{job['id']}"):
         assert str(work.jobs.folder.parent) not in client.get(path).text
+
+
+def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    names = ("dies.png", "good.png", "hangs.png")
+    sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
+    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    assert job["state"] == "done", job["log"]
+    rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
+    reasons = {row["path"]: row["error"] or "" for row in rows}
+    assert sorted(reasons) == sorted(names)
+    assert "its decoder crashed" in reasons["dies.png"]
+    assert "takes more than 3 s to decode" in reasons["hangs.png"]
+    assert not reasons["good.png"]
+    decoder.close()
 
 
 def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(

@@ -213,6 +213,10 @@ def score(
     workers: Annotated[
         int | None, typer.Option(min=1, help="with --cluster: how many [default: one per GPU, else one per CPU]")
     ] = None,
+    untrusted: Annotated[
+        bool,
+        typer.Option("--untrusted", help="photos from strangers: decode each in another process, within a time limit"),
+    ] = False,
 ) -> None:
     """Score a folder of images, or a table of texts.
 
@@ -237,6 +241,7 @@ def score(
         precision=precision,
         cluster=cluster,
         workers=workers,
+        untrusted=untrusted,
     )
     raise typer.Exit(report.exit_code)
 

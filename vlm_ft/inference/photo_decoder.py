@@ -8,13 +8,15 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache, partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -98,7 +100,18 @@ class PhotoDecoder:
 
 
 def _new_pool() -> ProcessPool:
-    return ProcessPool(PROCESSES, context=get_context("spawn"))
+    return ProcessPool(PROCESSES, initializer=_end_with_parent, context=get_context("spawn"))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed, even while a decoder hangs."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if (parent := parent_process()) is not None:
+        threading.Thread(target=watch, args=[parent], daemon=True).start()
 
 
 def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:

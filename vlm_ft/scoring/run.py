@@ -15,6 +15,7 @@ from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
 from vlm_ft.inference.request import Predictor
@@ -23,7 +24,7 @@ from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_beside, check_target
 from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
-from vlm_ft.scoring.units import check_folder
+from vlm_ft.scoring.units import check_folder, decoded_here
 
 SHOWN = 10  # the most set-aside images in the summary
 
@@ -45,11 +46,13 @@ def score_shown(
     precision: Precision = "fp32",
     cluster: bool = False,
     workers: int | None = None,
+    untrusted: bool = False,
 ) -> ScoreReport:
     """Score with the adapter in a folder, reporting on `console`; see `score_folder`.
 
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
-    `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`.
+    `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`. `untrusted`: decode each
+    photo in another process, within a time limit.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
     other.
@@ -59,7 +62,7 @@ def score_shown(
     True
     """
     console = console or Console(stderr=True)
-    _check_options(by_case, text, first, server, reward, precision, cluster, workers)
+    _check_options(by_case, text, first, server, reward, precision, cluster, workers, untrusted)
     check_target(out)
     check_beside(out, review, first)
     if text is None:
@@ -70,7 +73,10 @@ def score_shown(
         engine: Predictor | Cluster = Cluster(place, base, workers)
     else:
         engine = _predictor(place, card, base, batch_size, server, reward, precision)
-    ordered = partial(write_first, first, engine, card.name, folder) if first and isinstance(engine, Engine) else None
+    decode = decoded if untrusted else decoded_here
+    ordered = None
+    if first and isinstance(engine, Engine):
+        ordered = partial(write_first, first, engine, card.name, folder, decode=decode)
     with _shown(console) as show:
         report = score_folder(
             engine,
@@ -84,6 +90,7 @@ def score_shown(
             text=text,
             review=review,
             finished=ordered,
+            decode=decode,
         )
     _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
     return report
@@ -98,6 +105,7 @@ def _check_options(
     precision: Precision,
     cluster: bool,
     workers: int | None,
+    untrusted: bool,
 ) -> None:
     """Raise `DataError` for an option that another one excludes, or that would have no effect."""
     elsewhere, single = cluster or server is not None, not by_case and text is None
@@ -105,6 +113,7 @@ def _check_options(
         ("--cluster", "cannot be combined with --engine or --reward", cluster and (server or reward)),
         ("--workers", "needs --cluster", workers is not None and not cluster),
         ("--case-by", "applies to photos, and cannot be combined with --text", by_case and text is not None),
+        ("--untrusted", "applies to photos, and cannot be combined with --cluster", untrusted and (text or cluster)),
         ("--precision", "cannot be combined with --cluster or --engine", precision != "fp32" and elsewhere),
         ("--first", "needs single photos, and a model in this process", first and (elsewhere or reward or not single)),
     )

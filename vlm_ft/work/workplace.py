@@ -62,8 +62,8 @@ class Workplace:
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-            pages = ["--review", REVIEW, "--first", FIRST]
-            return self.jobs.submit(place, "score", title, [*arguments, *pages], out, by)
+            options = ["--review", REVIEW, "--first", FIRST, "--untrusted"]
+            return self.jobs.submit(place, "score", title, [*arguments, *options], out, by)
 
     def current(self, card: Card) -> Version:
         """An adapter's current version. Raises `DataError` if the registry does not have it."""
