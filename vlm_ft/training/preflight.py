@@ -49,14 +49,16 @@ def preflight(
     write(report.within(place), out)
     if any(case.example.images for case in dataset.cases["train"]):
         preview(loaded, out / EXAMPLES, SHEET, dataset=dataset)
-    cost = ""
+    cost, peak = "", 0
     if not report.errors:
         with (out / ROWS).open("w", encoding="utf-8") as file:
-            cost = dry_run(loaded, Console(file=file, width=WIDTH), dataset)
+            cost, peak = dry_run(loaded, Console(file=file, width=WIDTH), dataset)
     read = tuple(within(place, line) for line in summary_lines(dataset))
     counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
     title = f"{dataset.form.title}: {counts}"
-    found = Preflight(title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost)
+    found = Preflight(
+        title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost, peak_bytes=peak
+    )
     found.write(out)
     for line in (*found.read, f"{found.errors} errors, {found.warnings} warnings", found.cost):
         console.print(line, markup=False)

@@ -4,7 +4,8 @@
     JOB/log.txt    what it prints
 
 Whatever happens to the service, a job is in one state. It is stored as queued until it has ended, so one that was
-running when the service ended runs again, and continues where it stopped.
+running when the service ended runs again, and continues where it stopped. One whose memory is not free waits for it,
+and others may overtake it.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from pydantic import ValidationError
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import BusyError, DataError
 from vlm_ft.runs import Run
+from vlm_ft.work.memory import Need
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Kind = Literal["preflight", "score", "train", "promote"]
@@ -40,6 +42,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT N
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
+LOOK = 5.0  # seconds between looks at the memory that is free, while a job waits for it
 REFUSED = 3  # the exit code of a command that did its work and found something to check
 
 
@@ -51,7 +54,10 @@ class UnknownJobError(DataError):
 
 
 class Job(Strict):
-    """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder."""
+    """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder.
+
+    `waits` says why a queued job does not begin although no other one runs.
+    """
 
     id: str
     kind: Kind
@@ -64,6 +70,8 @@ class Job(Strict):
     started: str | None = None
     ended: str | None = None
     exit_code: int | None = None
+    need: Need = Need()
+    waits: str = ""
 
 
 class Jobs:
@@ -78,6 +86,7 @@ class Jobs:
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
         self._running: str | None = None  # the job that the process works on, unless it was stopped
+        self._waits: dict[str, str] = {}  # why queued jobs wait while none runs
         self._unstored: dict[str, Job] = {}  # jobs whose end could not be stored; after a restart, they run again
         self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,13 +116,29 @@ class Jobs:
             if not self._select("WHERE id = ?", place.name):
                 shutil.rmtree(place, ignore_errors=True)
 
-    def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
+    def submit(
+        self,
+        place: Path,
+        kind: Kind,
+        title: str,
+        arguments: Sequence[str],
+        out: str,
+        by: str | None,
+        need: Need = Need(),  # noqa: B008 (frozen)
+    ) -> Job:
         """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
             if sum(other.state == "queued" for other in self.all()) >= self._most:
                 raise BusyError("jobs", f"{self._most} jobs are waiting already", "retry later")
             found = Job(
-                id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
+                id=place.name,
+                kind=kind,
+                title=title,
+                arguments=tuple(arguments),
+                out=out,
+                by=by,
+                created=_now(),
+                need=need,
             )
             self._write(found)
             self._changed.notify_all()
@@ -183,8 +208,8 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next() is not None)
-                job = self._next()
+                while (job := self._next()) is None and not self._closed:
+                    self._changed.wait(LOOK if self._waits else None)
                 if self._closed or job is None:
                     return
             try:
@@ -199,6 +224,7 @@ class Jobs:
                 return  # stopped since it was chosen
             job = self._write(job, started=job.started or _now())
             self._process, self._running = self._start(job), job.id
+            self._waits = {}
         code = self._process.wait()
         with self._changed:
             stopped = self._running is None
@@ -218,8 +244,10 @@ class Jobs:
                 self._unstored[job.id] = job.model_copy(update={"state": "failed", "ended": _now()})
 
     def _next(self) -> Job | None:
-        waiting = self._select("WHERE state = 'queued' ORDER BY id")
-        return next((job for job in waiting if job.state == "queued"), None)
+        """The oldest queued job whose memory is free."""
+        waiting = [job for job in self._select("WHERE state = 'queued' ORDER BY id") if job.state == "queued"]
+        self._waits = {job.id: lacking for job in waiting if (lacking := job.need.lacking())}
+        return next((job for job in waiting if job.id not in self._waits), None)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         place = self.folder / job.id
@@ -243,10 +271,12 @@ class Jobs:
     def _now(self, job: Job) -> Job:
         if job.id == self._running:
             return job.model_copy(update={"state": "running"})
+        if job.state == "queued" and job.id in self._waits:
+            return job.model_copy(update={"waits": self._waits[job.id]})
         return self._unstored.get(job.id, job)
 
     def _write(self, job: Job, **changes: object) -> Job:
-        job = job.model_copy(update=changes)
+        job = job.model_copy(update={"waits": "", **changes})
         row = (job.id, job.state, job.model_dump_json())
         self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
         self._unstored.pop(job.id, None)
