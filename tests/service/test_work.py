@@ -143,13 +143,13 @@ def test_a_request_to_train_opens_no_photo(
 def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
     names = ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt")
     sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
     assert work.root is not None
     (work.root / "batch" / "c.png").write_bytes(photo(2))
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "folder": "batch"}))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "folder": "batch"}))
     assert job["state"] == "done", job["log"]
     assert "c.png" in client.get(f"/v1/jobs/{job['id']}/result").text
     assert "<html" in client.get(f"/v1/jobs/{job['id']}/review").text
@@ -164,7 +164,7 @@ def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
     monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
     names = ("dies.png", "good.png", "hangs.png")
     sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     reasons = {row["path"]: row["error"] or "" for row in rows}
@@ -180,7 +180,7 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
 ) -> None:
     def refused(*entries: tuple[str, bytes]) -> str:
         sent = {"archive": ("photos.zip", zipped(*entries).getvalue())}
-        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent)
+        found = client.post("/v1/batches", data={"adapter": "parts"}, files=sent)
         assert found.status_code == 400, found.text
         return str(found.json()["error"]["message"])
 
@@ -194,12 +194,12 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [
-        ("/v1/jobs/score", {"adapter": "parts"}, "give one of the two"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "a" * 300}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
+        ("/v1/batches", {"adapter": "parts"}, "give one of the two"),
+        ("/v1/batches", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "a" * 300}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "../parts", "folder": "batch"}, "is not served"),
         ("/v1/jobs/train", {"adapter": "parts"}, "no accepted or corrected answer"),
         ("/v1/jobs/train", {"adapter": "parts", "recipe": "x.yaml"}, "recipe"),
         ("/v1/jobs/train", {"adapter": "parts", "job": "1"}, "give an adapter, or a job"),
@@ -307,14 +307,14 @@ def test_a_full_disk_is_not_the_clients_mistake(
 
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
     for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
-        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
+        found = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
         assert found.status_code == 400
         assert says in found.json()["error"]["message"]
 
 
 def test_a_photo_with_a_long_name_is_scored(client: TestClient) -> None:
     sent = {"archive": (f"{'ä' * 300}.png", photo(0))}
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts"}, files=sent))
     assert "ää.png" in client.get(f"/v1/jobs/{job['id']}/result").text
 
 
@@ -329,7 +329,7 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
     )
     paths = {
         "/v1/adapters/parts/versions": "read",
-        "/v1/jobs/score": "assess",
+        "/v1/batches": "assess",
         "/v1/reviews": "review",
         "/v1/jobs/preflight": "train",
         "/v1/jobs/20260101000000000000-00000000/preflight": "train",

@@ -53,7 +53,7 @@ def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int)
 def _submitted(address: str, adapter: str, kind: str) -> str:
     """The id of a new job."""
     if kind == "score":
-        reply = httpx.post(f"{address}/v1/jobs/score", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
+        reply = httpx.post(f"{address}/v1/batches", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
     else:
         files: Any = {"photos": ("a.png", noise())}
         found = httpx.post(f"{address}/v1/assess", data={"adapter": adapter}, files=files, timeout=60).json()

@@ -4,7 +4,7 @@
 /v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
 /healthz, /readyz, /metrics for monitors
-/v1/reviews, /v1/jobs       see `work`
+/v1/reviews, /v1/batches, /v1/jobs: see `work`
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/adapters/[^/]+/roll-back|/v1/jobs/promote", "admin"),
     (r"/v1/jobs/(preflight|train)|/v1/jobs/[^/]+/(preflight|checks|log|stop|resume)", "train"),
     (r"/v1/reviews", "review"),
-    (r"/v1/assess|/v1/chat/completions|/v1/jobs|/v1/jobs/score|/v1/jobs/[^/]+(/result|/review)?", "assess"),
+    (r"/v1/assess|/v1/chat/completions|/v1/batches|/v1/jobs|/v1/jobs/[^/]+(/result|/review)?", "assess"),
     (r"/v1/.*", "admin"),
 )
 """Which right a path needs, by the first pattern that fits; other paths, those of the app, need the right to assess."""

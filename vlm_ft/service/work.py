@@ -1,7 +1,7 @@
 """The routes for work on adapters: reviews, jobs, versions.
 
 /v1/reviews                     store a verdict on an answer
-/v1/jobs/score                  score a zip file of photos, or a folder on the server
+/v1/batches                     score a zip file of photos, or a folder on the server
 /v1/jobs/preflight              read and check new data, and estimate what training on them would cost
 /v1/jobs/train                  train the next version of an adapter, from what people have reviewed, or a new adapter
 /v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is not worse
@@ -136,7 +136,7 @@ def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> 
 def _add_job_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
     """The routes that queue jobs."""
 
-    @api.post("/v1/jobs/score", response_model_exclude=INTERNAL)
+    @api.post("/v1/batches", response_model_exclude=INTERNAL)
     def score(form: Annotated[ScoreForm, Form(media_type="multipart/form-data")]) -> Job:
         """Score photos; the result is a table, with a page of the answers that a person should check."""
         card = card_of(predictor, form.adapter)
