@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.command_here import start_here
+from tests.command_here import CommandHere, start_here
 from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
 from vlm_ft.errors import DataError
@@ -79,6 +81,14 @@ def finished(client: TestClient, found: httpx.Response) -> dict[str, Any]:
     return {**state, "log": client.get(f"/v1/jobs/{job}/log").json()["log"]}
 
 
+def told_of(client: TestClient, job: str, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
+    """The kind and the data of each event of a job, until it ends."""
+    found = client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(after)})
+    assert found.headers["content-type"].startswith("text/event-stream")
+    entries = [dict(line.split(": ", 1) for line in event.split("\n")) for event in found.text.split("\n\n") if event]
+    return [(entry["event"], json.loads(entry["data"])) for entry in entries if "event" in entry]
+
+
 def ended(work: Workplace, job: Job) -> Job:
     """The job, once it has ended."""
     deadline = time.monotonic() + 120
@@ -114,6 +124,10 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     trained = finished(client, client.post("/v1/jobs/train", json={"adapter": "parts"}))
     assert trained["state"] == "done", trained["log"]
     assert trained["title"] == "parts 1 with 4 reviews"
+    told = told_of(client, trained["id"])
+    lines = [data["line"] for kind, data in told if kind == "line"]
+    assert any(re.match(r"step \d+/\d+ +loss \d", line) for line in lines)
+    assert "\n".join(lines) == trained["log"].rstrip()
     promoted = finished(client, client.post("/v1/jobs/promote", json={"job": trained["id"], "margin": 1}))
     assert "difference" in promoted["log"]
     assert "now current" in promoted["log"]
@@ -173,6 +187,38 @@ def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
     assert "takes more than 3 s to decode" in reasons["hangs.png"]
     assert not reasons["good.png"]
     decoder.close()
+
+
+def test_events_tell_a_jobs_states_and_lines(
+    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Event()
+
+    def late(jobs: Jobs, job: Job) -> CommandHere:
+        assert begin.wait(60)
+        return start_here(jobs, job)
+
+    monkeypatch.setattr(Jobs, "_start", late)
+    sent = {"archive": ("a.png", photo(1))}
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()["id"]
+    threading.Timer(1, begin.set).start()
+    told = told_of(client, job)
+    states = [data["state"] for kind, data in told if kind == "state"]
+    assert states[0] in ("queued", "running")
+    assert states[-1] == "done"
+    assert told[-1][0] == "state"
+    assert [data["line"] for kind, data in told if kind == "line"] == work.jobs.log(job).splitlines()
+    assert all("arguments" not in data for _, data in told)
+    (first, _), *_ = work.jobs.lines(job)
+    assert len([kind for kind, _ in told_of(client, job, first) if kind == "line"]) == len(told) - len(states) - 1
+
+
+def test_events_end_when_the_service_stops(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)  # so that the job stays queued
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.png", photo(1))}).json()["id"]
+    api: Any = client.app
+    threading.Timer(1, api.state.stopping.set).start()
+    assert [data["state"] for _, data in told_of(client, job)] == ["queued"]
 
 
 def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
@@ -280,7 +326,7 @@ def test_a_zip_file_is_checked_and_trained_on(
 
 
 def test_an_unknown_job_is_not_found(client: TestClient) -> None:
-    for path in ("", "/result", "/log"):
+    for path in ("", "/result", "/log", "/events"):
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
@@ -336,6 +382,7 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
         "/v1/jobs/20260101000000000000-00000000/checks": "train",
         "/v1/jobs/train": "train",
         "/v1/jobs/20260101000000000000-00000000/log": "train",
+        "/v1/jobs/20260101000000000000-00000000/events": "train",
         "/v1/jobs/20260101000000000000-00000000/stop": "train",
         "/v1/jobs/promote": "admin",
         "/v1/adapters/parts/roll-back": "admin",

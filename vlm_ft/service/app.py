@@ -18,6 +18,7 @@ from importlib import metadata
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -94,6 +95,7 @@ def build_service(
         max_body_size=MAX_BYTES,
         form_limits={"max_files": MAX_PHOTOS, "max_fields": 6, "max_part_size": 4 * MAX_TEXT},
     )
+    api.state.stopping = Event()
     api.add_middleware(Gate, tokens=tokens, most=waiting, meter=meter)
     if tokens is None:  # else any page could reach the service under a name of its own (DNS rebinding)
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)

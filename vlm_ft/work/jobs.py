@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ from vlm_ft.work.memory import Need
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Kind = Literal["preflight", "score", "train", "promote"]
+ENDED: frozenset[State] = frozenset({"done", "failed", "stopped"})
 
 FILE, LOG = "jobs.sqlite", "log.txt"
 OLD_FILE = "job.json"  # in a job's folder, instead of `FILE`, until version 0.2
@@ -42,6 +44,7 @@ _TABLE = "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT N
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
+LOG_READ = 1 << 16  # bytes of a log that are read at once
 LOOK = 5.0  # seconds between looks at the memory that is free, while a job waits for it
 REFUSED = 3  # the exit code of a command that did its work and found something to check
 
@@ -159,6 +162,25 @@ class Jobs:
         """The end of what a job has printed."""
         file = self.place(job) / LOG
         return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
+
+    def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
+        """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
+
+        The last one may be incomplete once the job has ended; until then, it is left out.
+        """
+        of = self.get(job)
+        file = self.folder / of.id / LOG
+        if not file.is_file():
+            return []
+        with file.open("rb") as log:
+            log.seek(after)
+            printed = log.read(LOG_READ)
+        found = printed.splitlines(keepends=True)
+        if found and not found[-1].endswith(b"\n") and len(printed) < LOG_READ and of.state not in ENDED:
+            found.pop()
+        ends = accumulate(map(len, found))
+        texts = (line.decode("utf-8", "replace").rstrip() for line in found)
+        return list(zip((after + end for end in ends), texts, strict=True))
 
     def result(self, job: str, kind: Kind | None = None) -> Path:
         """What a job has written. Raises `DataError` for a job of another kind, and if there is nothing yet."""
