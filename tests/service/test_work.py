@@ -21,6 +21,7 @@ from PIL import Image
 from tests.command_here import CommandHere, start_here
 from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
+from vlm_ft.cli.service import service
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.photo_decoder import PhotoDecoder
@@ -29,6 +30,7 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.memory import PROCESS, Need
 from vlm_ft.work.tokens import Right, Tokens, add_token
 from vlm_ft.work.workplace import Workplace
 
@@ -140,6 +142,25 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
 
     assert client.post("/v1/adapters/parts/roll-back").json() == {"current": 1}
     assert assessed(client, photo(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
+
+
+def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)
+    Registry(tmp_path / "adapters").add("parts", run_of("fast_vlm"))
+    options: Any = {"tokens": None, "log": None, "with_app": False, "base": None, "memory": None, "waiting": 4}
+    api, predictor = service([], tmp_path / "adapters", tmp_path / "work", None, precision="fp32", **options)
+    with TestClient(api, base_url=HERE) as client:
+        sent = {"archive": ("a.png", photo(1))}
+        scored = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()
+        assert scored["need"]["memory"] > PROCESS
+        answer = json.dumps({name: field["value"] for name, field in assessed(client, photo(0)).items()})
+        verdict = {"adapter": "parts", "verdict": "accepted", "answer": answer}
+        client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(0))})
+        trained = client.post("/v1/jobs/train", json={"adapter": "parts"}).json()
+    card = predictor.cards["parts"]
+    assert trained["need"] == Need.of(0, card.training["peak_bytes"]).model_dump()
 
 
 def test_a_request_to_train_opens_no_photo(
