@@ -47,6 +47,17 @@ def test_bad_photos_leave_the_others_alone(decoder: PhotoDecoder, tmp_path: Path
     assert image.info[DIGEST] == hashlib.sha256(good.read_bytes()).hexdigest()
 
 
+def test_a_check_finds_only_what_hangs_or_crashes(decoder: PhotoDecoder, tmp_path: Path) -> None:
+    for name in ("good.png", "dies.png", "hangs.png"):
+        Image.new("RGB", (30, 20)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    passing = [tmp_path / "good.png", tmp_path / "broken.png"]
+    decoder.check(passing * 50)
+    for name, says in (("dies.png", "its decoder crashed"), ("hangs.png", "takes more than 5 s to decode")):
+        with pytest.raises(DataError, match=rf"{name}: .*{says}"):
+            decoder.check([*passing, tmp_path / name])
+
+
 def test_a_hanging_decoder_ends_with_a_process_that_is_killed(tmp_path: Path) -> None:
     Image.new("RGB", (30, 20)).save(tmp_path / "hangs.png")
     program = tmp_path / "program.py"

@@ -242,6 +242,26 @@ def test_events_end_when_the_service_stops(client: TestClient, monkeypatch: pyte
     assert [data["state"] for _, data in told_of(client, job)] == ["queued"]
 
 
+@pytest.mark.usefixtures("one_shape", "shipped_tiny")
+def test_data_with_a_photo_that_hangs_its_decoder_are_refused(
+    client: TestClient, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    files = [(str(file.relative_to(drawings)), file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
+    photo_name = next(name for name, _ in files if name.endswith(".png"))
+    renamed = [
+        (name.replace(Path(photo_name).stem, "hangs"), content.replace(Path(photo_name).stem.encode(), b"hangs"))
+        for name, content in files
+    ]
+    sent = {"archive": ("set.zip", zipped(*renamed).getvalue())}
+    look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
+    job = finished(client, look)
+    assert job["state"] == "failed"
+    assert "hangs.png: takes more than 3 s to decode" in job["log"]
+    decoder.close()
+
+
 def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
     client: TestClient, work: Workplace
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,19 +31,30 @@ WIDTH = 110  # characters of a line of the dry run
 
 
 def preflight(
-    place: Path, out: Path, name: str, *, recipe: str | None = None, task: str | None = None, console: Console
+    place: Path,
+    out: Path,
+    name: str,
+    *,
+    recipe: str | None = None,
+    task: str | None = None,
+    console: Console,
+    check_photos: Callable[[Iterable[Path]], None] | None = None,
 ) -> Preflight:
     """Look at the data in `place`, and write what is found to the folder `out`.
 
     That is recipe.yaml, preflight.json, check.html with the checks and their pictures, examples.png, and dry_run.txt.
     The recipe is a shipped one, applied to these data, or else a proposal for `task` or for the task that fits best.
+    `check_photos` gets the photos before any is decoded.
     Raises `DataError` for data that cannot be read, that fit no task, or that show photos outside `place`.
     """
     out.mkdir(parents=True, exist_ok=True)
     items = _written(place, out / RECIPE, name, recipe, task)
     loaded = load_recipe(out / RECIPE)
     dataset = dataset_of(loaded, items)
-    _require_inside([case for cases in dataset.cases.values() for case in cases], place)
+    cases = [case for of_role in dataset.cases.values() for case in of_role]
+    _require_inside(cases, place)
+    if check_photos is not None:
+        check_photos({path_of(picture): None for case in cases for picture in case.example.images})
     reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
     report = check(loaded, Ruler(reader, loaded.training.max_length), known=items)
     write(report.within(place), out)

@@ -100,7 +100,7 @@ class Workplace:
         with self.jobs.preparing() as place, _clients_mistakes():
             data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
-            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
+            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, "--untrusted", *chosen]
             title = f"{name}: {folder or files[0][0]}"
             return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by, self._need())
 
