@@ -52,7 +52,7 @@ def score_shown(
 
     If `server` is given, it runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster do.
     `reward`: the folder of a reward model that scores the answers. `first`: see `write_first`. `untrusted`: decode each
-    photo in another process, within a time limit.
+    photo in another process, within a time limit, and print no photo's name.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
     other.
@@ -92,7 +92,8 @@ def score_shown(
             finished=ordered,
             decode=decode,
         )
-    _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
+    what = "texts" if text else "cases" if by_case else "images"
+    _print_summary(report, console, what, review, named=not untrusted)
     return report
 
 
@@ -146,7 +147,8 @@ def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
     return RewardModel.open(place, base if same else None)
 
 
-def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:
+def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None, named: bool) -> None:
+    """Print a summary. `named`: with the names of images that are set aside, which may be those of people."""
     earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
     console.print(f"{report.out}: {summary}", markup=False)
@@ -154,7 +156,7 @@ def _print_summary(report: ScoreReport, console: Console, what: str, review: Pat
         where = f": {review}" if review else "; --review writes a page of them"
         console.print(f"  {report.ask_a_person} answers for a person to review{where}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
-        console.print(f"  set aside {path}: {reason}", markup=False)
+        console.print(f"  set aside {f'{path}: {reason}' if named else reason}", markup=False)
     if len(report.set_aside) > SHOWN:
         console.print(f"  … and {len(report.set_aside) - SHOWN} more; see the column `error`")
     for note in report.notes:

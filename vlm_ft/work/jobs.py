@@ -11,6 +11,7 @@ and others may overtake it.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -30,7 +31,7 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from vlm_ft.answers.kinds import Strict
-from vlm_ft.errors import BusyError, DataError
+from vlm_ft.errors import BusyError, DataError, without_folders
 from vlm_ft.runs import Run
 from vlm_ft.work.memory import Need
 
@@ -159,9 +160,12 @@ class Jobs:
         return self._select("ORDER BY id")
 
     def log(self, job: str) -> str:
-        """The end of what a job has printed."""
-        file = self.place(job) / LOG
-        return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
+        """The end of what a job has printed, without the server's folders."""
+        found = self.get(job)
+        file = self.folder / found.id / LOG
+        if not file.is_file():
+            return ""
+        return self._without_folders(found, file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:])
 
     def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
         """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
@@ -179,8 +183,16 @@ class Jobs:
         if found and not found[-1].endswith(b"\n") and len(printed) < LOG_READ and of.state not in ENDED:
             found.pop()
         ends = accumulate(map(len, found))
-        texts = (line.decode("utf-8", "replace").rstrip() for line in found)
+        texts = (self._without_folders(of, line.decode("utf-8", "replace").rstrip()) for line in found)
         return list(zip((after + end for end in ends), texts, strict=True))
+
+    def _without_folders(self, job: Job, printed: str) -> str:
+        """What a job has printed, with its own files named by their place in its folder, and others by their name."""
+        place = self.folder / job.id
+        known = {str(place), str(place.resolve()), *filter(os.path.isabs, job.arguments)}
+        for path in sorted(known, key=len, reverse=True):
+            printed = printed.replace(f"{path}/", "").replace(path, Path(path).name)
+        return without_folders(printed)
 
     def result(self, job: str, kind: Kind | None = None) -> Path:
         """What a job has written. Raises `DataError` for a job of another kind, and if there is nothing yet."""

@@ -101,7 +101,7 @@ class Workplace:
             data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, "--untrusted", *chosen]
-            title = f"{name}: {folder or files[0][0]}"
+            title = f"{name}: {folder or 'a zip file'}"  # its name may be a person's
             return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by, self._need())
 
     def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
