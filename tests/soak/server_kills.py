@@ -20,7 +20,7 @@ from vlm_ft.registry import Registry
 from vlm_ft.runs import Run
 from vlm_ft.work.jobs import FILE, Job
 
-PATIENCE = 600  # seconds for the jobs that are left at the end
+PATIENCE = 1800  # seconds for the jobs that are left at the end
 
 
 def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int) -> None:
