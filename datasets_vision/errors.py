@@ -54,7 +54,7 @@ class UserError(Exception):
         place = _last_name(self.place) if "/" in self.place or "\\" in self.place else self.place
         folder = str(PurePath(self.place).parent)
         reason = self.reason.replace(f"{folder}/", "") if folder not in (".", "/") else self.reason
-        reason = _ABSOLUTE_PATH.sub(lambda path: _last_name(path[0]), reason)
+        reason = without_folders(reason)
         return one_line(f"{place}: {reason}" if place else reason)
 
 
@@ -93,6 +93,11 @@ def nearest(name: str, known: Iterable[str], count: int = 1) -> str:
     names = sorted(known)
     close = [repr(word) for word in difflib.get_close_matches(name, names, n=count, cutoff=0.5)]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names) or 'none'}"
+
+
+def without_folders(text: str) -> str:
+    """The text with absolute paths cut to their last part, for a remote reader."""
+    return _ABSOLUTE_PATH.sub(lambda path: _last_name(path[0]), text)
 
 
 def _last_name(path: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -20,11 +21,15 @@ from tests.forms import whole_form
 from tests.service.servers import HERE, photo
 from vlm_ft.adapters import TENSORS
 from vlm_ft.answers.box_format import GRID
-from vlm_ft.answers.prediction import FieldValue
+from vlm_ft.answers.prediction import FieldValue, Item
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Attributed, Request
-from vlm_ft.service.app import _events, build_service
+from vlm_ft.service.app import build_service
+from vlm_ft.service.chat import completion, events
+from vlm_ft.service.intake import ChatRequest
 from vlm_ft.tasks import TASKS
+
+ASKED = ChatRequest.model_validate({"model": "desk", "messages": [{"role": "user", "content": "Hello"}]})
 
 
 def test_an_assessment_is_the_engines_answer(client: TestClient, engine: Engine, tmp_path: Path) -> None:
@@ -60,8 +65,50 @@ def test_openai_clients_are_served(address: str, engine: Engine, tmp_path: Path)
         theirs.chat.completions.create(model="trail", messages=messages)
 
 
+def test_openai_clients_get_the_probabilities_of_closed_values(address: str, engine: Engine, tmp_path: Path) -> None:
+    theirs = openai.OpenAI(base_url=address, api_key="none")
+    (tmp_path / "photo.jpg").write_bytes(photo())
+    (expected,) = engine.predict([Request((tmp_path / "photo.jpg",), adapter="trial")])
+    url = "data:image/jpeg;base64," + base64.b64encode(photo()).decode()
+    asked: Any = {
+        "model": "trial",
+        "messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "product_defects"}},
+    }
+    whole = theirs.chat.completions.create(**asked)
+    *_, last = theirs.chat.completions.create(**asked, stream=True)
+    for found in (whole.choices[0].logprobs, last.choices[0].logprobs):
+        assert found is not None
+        assert found.content is not None
+        assert [json.loads(entry.token) for entry in found.content] == list(expected.values.values())
+        for entry, field in zip(found.content, expected.fields.values(), strict=True):
+            assert math.exp(entry.logprob) == pytest.approx(field.probability, abs=1e-6)
+            assert bytes(entry.bytes or ()).decode() == entry.token
+            shown = {json.loads(top.token): math.exp(top.logprob) for top in entry.top_logprobs}
+            assert field.distribution is not None
+            assert list(shown.values()) == pytest.approx(sorted(field.distribution.values())[::-1][:2], abs=1e-6)
+    assert (
+        theirs.chat.completions.create(**{**asked, "logprobs": None, "top_logprobs": None}).choices[0].logprobs is None
+    )
+
+
+def test_closed_values_in_lists_have_probabilities_and_texts_have_none() -> None:
+    kind = FieldValue("dent", {"dent": 1.0, "crack": 0.0})
+    listed = FieldValue([{"kind": "dent"}], {"0": 0.25, "1 or more": 0.75}, items=(Item(0.75, {"kind": kind}),))
+    answer = Attributed(
+        {"sound": FieldValue(False, {"true": 0.5, "false": 0.5}), "findings": listed, "note": FieldValue("")}
+    )
+    asked = ASKED.model_copy(update={"logprobs": True, "top_logprobs": 2})
+    found = completion(asked, answer)["choices"][0]["logprobs"]["content"]
+    assert [entry["token"] for entry in found] == ["false", '"dent"']
+    assert found[0]["logprob"] == pytest.approx(math.log(0.5))
+    assert [top["logprob"] for top in found[1]["top_logprobs"]] == [0.0, -9999.0]
+
+
 def streamed_events(*found: Any) -> list[Any]:
-    lines = "".join(_events("desk", iter(found))).split("\n\n")
+    lines = "".join(events(ASKED, iter(found))).split("\n\n")
     return [line.removeprefix("data: ") for line in lines if line]
 
 
@@ -109,6 +156,10 @@ def test_pictures_must_come_with_the_request(client: TestClient, url: str, says:
         ({"temperature": 0.7}, "temperature"),
         ({"n": 2}, "body.n"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "mine", "schema": {}}}}, "schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "legal_documents"}}}, "product_defects"),
+        ({"top_logprobs": 3}, "set logprobs, too"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         ({"tools": [{}]}, "tools"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "system", "content": "Be brief."}]}, "the adapter has its own instruction"),

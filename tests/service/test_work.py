@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,15 +18,19 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from tests.command_here import start_here
+from tests.command_here import CommandHere, start_here
+from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
+from vlm_ft.cli.service import service
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.photo_decoder import PhotoDecoder
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.memory import PROCESS, Need
 from vlm_ft.work.tokens import Right, Tokens, add_token
 from vlm_ft.work.workplace import Workplace
 
@@ -77,6 +83,14 @@ def finished(client: TestClient, found: httpx.Response) -> dict[str, Any]:
     return {**state, "log": client.get(f"/v1/jobs/{job}/log").json()["log"]}
 
 
+def told_of(client: TestClient, job: str, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
+    """The kind and the data of each event of a job, until it ends."""
+    found = client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(after)})
+    assert found.headers["content-type"].startswith("text/event-stream")
+    entries = [dict(line.split(": ", 1) for line in event.split("\n")) for event in found.text.split("\n\n") if event]
+    return [(entry["event"], json.loads(entry["data"])) for entry in entries if "event" in entry]
+
+
 def ended(work: Workplace, job: Job) -> Job:
     """The job, once it has ended."""
     deadline = time.monotonic() + 120
@@ -112,6 +126,10 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     trained = finished(client, client.post("/v1/jobs/train", json={"adapter": "parts"}))
     assert trained["state"] == "done", trained["log"]
     assert trained["title"] == "parts 1 with 4 reviews"
+    told = told_of(client, trained["id"])
+    lines = [data["line"] for kind, data in told if kind == "line"]
+    assert any(re.match(r"step \d+/\d+ +loss \d", line) for line in lines)
+    assert "\n".join(lines) == trained["log"].rstrip()
     promoted = finished(client, client.post("/v1/jobs/promote", json={"job": trained["id"], "margin": 1}))
     assert "difference" in promoted["log"]
     assert "now current" in promoted["log"]
@@ -124,6 +142,25 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
 
     assert client.post("/v1/adapters/parts/roll-back").json() == {"current": 1}
     assert assessed(client, photo(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
+
+
+def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)
+    Registry(tmp_path / "adapters").add("parts", run_of("fast_vlm"))
+    options: Any = {"tokens": None, "log": None, "with_app": False, "base": None, "memory": None, "waiting": 4}
+    api, predictor = service([], tmp_path / "adapters", tmp_path / "work", None, precision="fp32", **options)
+    with TestClient(api, base_url=HERE) as client:
+        sent = {"archive": ("a.png", photo(1))}
+        scored = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()
+        assert scored["need"]["memory"] > PROCESS
+        answer = json.dumps({name: field["value"] for name, field in assessed(client, photo(0)).items()})
+        verdict = {"adapter": "parts", "verdict": "accepted", "answer": answer}
+        client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(0))})
+        trained = client.post("/v1/jobs/train", json={"adapter": "parts"}).json()
+    card = predictor.cards["parts"]
+    assert trained["need"] == Need.of(0, card.training["peak_bytes"]).model_dump()
 
 
 def test_a_request_to_train_opens_no_photo(
@@ -141,13 +178,13 @@ def test_a_request_to_train_opens_no_photo(
 def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
     names = ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt")
     sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
     assert work.root is not None
     (work.root / "batch" / "c.png").write_bytes(photo(2))
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts", "folder": "batch"}))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "folder": "batch"}))
     assert job["state"] == "done", job["log"]
     assert "c.png" in client.get(f"/v1/jobs/{job['id']}/result").text
     assert "<html" in client.get(f"/v1/jobs/{job['id']}/review").text
@@ -155,12 +192,82 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
         assert str(work.jobs.folder.parent) not in client.get(path).text
 
 
+def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    names = ("dies.png", "good.png", "hangs.png")
+    sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
+    assert job["state"] == "done", job["log"]
+    rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
+    reasons = {row["path"]: row["error"] or "" for row in rows}
+    assert sorted(reasons) == sorted(names)
+    assert "its decoder crashed" in reasons["dies.png"]
+    assert "takes more than 3 s to decode" in reasons["hangs.png"]
+    assert not reasons["good.png"]
+    decoder.close()
+
+
+def test_events_tell_a_jobs_states_and_lines(
+    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Event()
+
+    def late(jobs: Jobs, job: Job) -> CommandHere:
+        assert begin.wait(60)
+        return start_here(jobs, job)
+
+    monkeypatch.setattr(Jobs, "_start", late)
+    sent = {"archive": ("a.png", photo(1))}
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()["id"]
+    threading.Timer(1, begin.set).start()
+    told = told_of(client, job)
+    states = [data["state"] for kind, data in told if kind == "state"]
+    assert states[0] in ("queued", "running")
+    assert states[-1] == "done"
+    assert told[-1][0] == "state"
+    assert [data["line"] for kind, data in told if kind == "line"] == work.jobs.log(job).splitlines()
+    assert all("arguments" not in data for _, data in told)
+    (first, _), *_ = work.jobs.lines(job)
+    assert len([kind for kind, _ in told_of(client, job, first) if kind == "line"]) == len(told) - len(states) - 1
+
+
+def test_events_end_when_the_service_stops(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)  # so that the job stays queued
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.png", photo(1))}).json()["id"]
+    api: Any = client.app
+    threading.Timer(1, api.state.stopping.set).start()
+    assert [data["state"] for _, data in told_of(client, job)] == ["queued"]
+
+
+@pytest.mark.usefixtures("one_shape", "shipped_tiny")
+def test_data_with_a_photo_that_hangs_its_decoder_are_refused(
+    client: TestClient, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    files = [(str(file.relative_to(drawings)), file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
+    photo_name = next(name for name, _ in files if name.endswith(".png"))
+    renamed = [
+        (name.replace(Path(photo_name).stem, "hangs"), content.replace(Path(photo_name).stem.encode(), b"hangs"))
+        for name, content in files
+    ]
+    sent = {"archive": ("set.zip", zipped(*renamed).getvalue())}
+    look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
+    job = finished(client, look)
+    assert job["state"] == "failed"
+    assert "hangs.png: takes more than 3 s to decode" in job["log"]
+    decoder.close()
+
+
 def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
     client: TestClient, work: Workplace
 ) -> None:
     def refused(*entries: tuple[str, bytes]) -> str:
         sent = {"archive": ("photos.zip", zipped(*entries).getvalue())}
-        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent)
+        found = client.post("/v1/batches", data={"adapter": "parts"}, files=sent)
         assert found.status_code == 400, found.text
         return str(found.json()["error"]["message"])
 
@@ -174,12 +281,12 @@ def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
 @pytest.mark.parametrize(
     ("path", "body", "says"),
     [
-        ("/v1/jobs/score", {"adapter": "parts"}, "give one of the two"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "a" * 300}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
-        ("/v1/jobs/score", {"adapter": "../parts", "folder": "batch"}, "is not served"),
+        ("/v1/batches", {"adapter": "parts"}, "give one of the two"),
+        ("/v1/batches", {"adapter": "parts", "folder": "a\0b"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "../adapters"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "a" * 300}, "below the service's root"),
+        ("/v1/batches", {"adapter": "parts", "folder": "/etc"}, "below the service's root"),
+        ("/v1/batches", {"adapter": "../parts", "folder": "batch"}, "is not served"),
         ("/v1/jobs/train", {"adapter": "parts"}, "no accepted or corrected answer"),
         ("/v1/jobs/train", {"adapter": "parts", "recipe": "x.yaml"}, "recipe"),
         ("/v1/jobs/train", {"adapter": "parts", "job": "1"}, "give an adapter, or a job"),
@@ -260,7 +367,7 @@ def test_a_zip_file_is_checked_and_trained_on(
 
 
 def test_an_unknown_job_is_not_found(client: TestClient) -> None:
-    for path in ("", "/result", "/log"):
+    for path in ("", "/result", "/log", "/events"):
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
@@ -287,14 +394,14 @@ def test_a_full_disk_is_not_the_clients_mistake(
 
 def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
     for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
-        found = client.post("/v1/jobs/score", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
+        found = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
         assert found.status_code == 400
         assert says in found.json()["error"]["message"]
 
 
 def test_a_photo_with_a_long_name_is_scored(client: TestClient) -> None:
     sent = {"archive": (f"{'ä' * 300}.png", photo(0))}
-    job = finished(client, client.post("/v1/jobs/score", data={"adapter": "parts"}, files=sent))
+    job = finished(client, client.post("/v1/batches", data={"adapter": "parts"}, files=sent))
     assert "ää.png" in client.get(f"/v1/jobs/{job['id']}/result").text
 
 
@@ -309,13 +416,14 @@ def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None
     )
     paths = {
         "/v1/adapters/parts/versions": "read",
-        "/v1/jobs/score": "assess",
+        "/v1/batches": "assess",
         "/v1/reviews": "review",
         "/v1/jobs/preflight": "train",
         "/v1/jobs/20260101000000000000-00000000/preflight": "train",
         "/v1/jobs/20260101000000000000-00000000/checks": "train",
         "/v1/jobs/train": "train",
         "/v1/jobs/20260101000000000000-00000000/log": "train",
+        "/v1/jobs/20260101000000000000-00000000/events": "train",
         "/v1/jobs/20260101000000000000-00000000/stop": "train",
         "/v1/jobs/promote": "admin",
         "/v1/adapters/parts/roll-back": "admin",

@@ -20,7 +20,7 @@ from vlm_ft.registry import Registry
 from vlm_ft.runs import Run
 from vlm_ft.work.jobs import FILE, Job
 
-PATIENCE = 600  # seconds for the jobs that are left at the end
+PATIENCE = 1800  # seconds for the jobs that are left at the end
 
 
 def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int) -> None:
@@ -53,7 +53,7 @@ def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int)
 def _submitted(address: str, adapter: str, kind: str) -> str:
     """The id of a new job."""
     if kind == "score":
-        reply = httpx.post(f"{address}/v1/jobs/score", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
+        reply = httpx.post(f"{address}/v1/batches", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
     else:
         files: Any = {"photos": ("a.png", noise())}
         found = httpx.post(f"{address}/v1/assess", data={"adapter": adapter}, files=files, timeout=60).json()

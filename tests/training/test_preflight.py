@@ -38,7 +38,7 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the base: nothing is measured, and the dry run costs nothing."""
     monkeypatch.setattr(module, "open_reader", lambda *_, **__: None)
     monkeypatch.setattr(module, "Ruler", lambda *_: None)
-    monkeypatch.setattr(module, "dry_run", lambda *_: "1 step")
+    monkeypatch.setattr(module, "dry_run", lambda *_: ("1 step", 0))
 
 
 @pytest.mark.usefixtures("one_shape")
@@ -51,6 +51,7 @@ def test_a_recipe_is_applied_to_other_data(
     assert Preflight.of(tmp_path / "out") == found
     assert found.errors == 0
     assert "steps of 4 rows" in found.cost
+    assert found.peak_bytes > 100_000_000  # of this process, which has imported the libraries
     assert any(line.startswith("train ") for line in found.read)
     written = load_recipe(tmp_path / "out" / RECIPE)
     assert (written.name, written.data[0].path) == ("castings", drawings)

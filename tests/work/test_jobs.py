@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ import pytest
 from tests.service.servers import SOURCE
 from vlm_ft.errors import BusyError, DataError
 from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.memory import Need
 
 QUICK = ("--version",)
 LONG = ("data", "synth", "product_defects", "set", "--count", "1000000")
@@ -96,6 +98,28 @@ def test_too_many_waiting_jobs_are_refused(jobs: Jobs) -> None:
         queued(jobs, QUICK)
     with pytest.raises(BusyError, match="3 jobs are waiting already"):
         queued(jobs, QUICK)
+
+
+def test_a_job_waits_until_its_memory_is_free(jobs: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = SimpleNamespace(available=1_000_000_000, total=8_000_000_000)
+    monkeypatch.setattr("vlm_ft.work.memory.psutil.virtual_memory", lambda: machine)
+    monkeypatch.setattr("vlm_ft.work.jobs.LOOK", 0.1)
+    with jobs.preparing() as place:
+        large = jobs.submit(place, "train", "", QUICK, "log.txt", None, Need(memory=2_500_000_000))
+    small = queued(jobs, QUICK)
+    assert wait(jobs, small, ended).state == "done"  # not held up by the large one
+    waiting = wait(jobs, large, lambda job: bool(job.waits))
+    assert waiting.state == "queued"
+    assert waiting.waits == "needs about 2.5 GB of memory; 1.0 of 8.0 GB are free"
+    machine.available = 3_000_000_000
+    done = wait(jobs, large, ended)
+    assert (done.state, done.waits) == ("done", "")
+
+
+def test_a_job_leaves_the_processors_to_the_service(jobs: Jobs) -> None:
+    job = queued(jobs, LONG)
+    wait(jobs, job, lambda _: any(worker.nice() > psutil.Process().nice() for worker in workers()))
+    jobs.stop(job.id)
 
 
 def test_a_job_continues_after_the_service_has_ended(tmp_path: Path) -> None:

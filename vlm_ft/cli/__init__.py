@@ -215,6 +215,10 @@ def score(
         int | None,
         typer.Option(min=1, help="with --cluster: number of workers [default: one per GPU, else per CPU]"),
     ] = None,
+    untrusted: Annotated[
+        bool,
+        typer.Option("--untrusted", help="photos from strangers: decode each in another process, within a time limit"),
+    ] = False,
 ) -> None:
     """Score a folder of images, or a table of texts.
 
@@ -239,6 +243,7 @@ def score(
         precision=precision,
         cluster=cluster,
         workers=workers,
+        untrusted=untrusted,
     )
     raise typer.Exit(report.exit_code)
 

@@ -64,7 +64,8 @@ def service(
     known = Tokens(tokens) if tokens is not None else None
     place = None
     if versions is not None and work is not None:
-        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known)
+        size = engine.base.model.get_memory_footprint()
+        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known, size)
     api = build_service(predictor, tokens=known, meter=meter, waiting=waiting, work=place)
     if with_app:
         blocks = build_app(predictor, work=place, history=decisions.search if decisions is not None else None)

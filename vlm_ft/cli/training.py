@@ -96,6 +96,12 @@ def preflight(
         str | None, typer.Option(help="a recipe that reads such data [default: propose one, as vlm-ft init does]")
     ] = None,
     task: Annotated[str | None, typer.Option(help="the task of the proposal [default: the one that fits best]")] = None,
+    untrusted: Annotated[
+        bool,
+        typer.Option(
+            "--untrusted", help="data from strangers: decode each photo first in another process, within a time limit"
+        ),
+    ] = False,
 ) -> None:
     """Look at a data set before training on it.
 
@@ -105,9 +111,12 @@ def preflight(
     Exit code 3: the checks have found errors, which would stop training.
     """
     from vlm_ft.data.proposal import name_of
+    from vlm_ft.inference.photo_decoder import check
     from vlm_ft.training.preflight import preflight as run
 
-    found = run(data_, out, name or name_of(data_), recipe=recipe, task=task, console=console())
+    check_photos = check if untrusted else None
+    called = name or name_of(data_)
+    found = run(data_, out, called, recipe=recipe, task=task, console=console(), check_photos=check_photos)
     print(f"{out}: {found.errors} errors, {found.warnings} warnings")
     raise typer.Exit(3 if found.errors else 0)
 

@@ -14,7 +14,8 @@ SUMMARY, CHECK_PAGE, EXAMPLES, ROWS = "preflight.json", "check.html", "examples.
 class Preflight(Strict):
     """`title`: the task and the number of examples. `read`: lines about the data.
 
-    `cost`: of training, in one line; "" if errors would stop it.
+    `cost`: of training, in one line; "" if errors would stop it. `peak_bytes`: the memory that it takes, on the GPU if
+    there is one; 0 if unknown.
     """
 
     title: str
@@ -22,6 +23,7 @@ class Preflight(Strict):
     errors: int
     warnings: int
     cost: str
+    peak_bytes: int = 0
 
     @classmethod
     def of(cls, folder: Path) -> Self:

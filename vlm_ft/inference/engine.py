@@ -156,7 +156,7 @@ class Engine:
             answers = predict_tiled(self._predict_untiled, requests, tilings, forms)
             return [self._finished(*each) for each in zip(requests, forms, answers, strict=True)]
 
-    def features(self, name: str, pictures: Iterable[Picture]) -> tuple[Rows, Rows]:
+    def features(self, name: str, pictures: Iterable[Picture | Image]) -> tuple[Rows, Rows]:
         """(photos, channels) the mean features of photos, and (exemplars, channels) those of training examples.
 
         They are those of the frozen base. An adapter without a description of its training photos has no exemplars.

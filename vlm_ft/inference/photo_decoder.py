@@ -8,13 +8,17 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as TooSlowError
 from concurrent.futures import wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from functools import cache, partial
-from multiprocessing import get_context
+from itertools import islice
+from multiprocessing import get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +32,7 @@ SECONDS = 20.0
 """For one photo: twenty times what a JPEG of the largest accepted size takes."""
 
 PROCESSES = 2
+AT_ONCE = 64  # photos that are queued for a check
 DIGEST: Any = ("vlm-ft", "sha256")
 """The key in a decoded image's `info` with the SHA-256 of its file; no file can set it: keys from files are strings."""
 
@@ -57,6 +62,15 @@ class PhotoDecoder:
     def sizes(self, photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
         """(width, height) of each photo from its header, which may be compressed. Raises as `decoded` does."""
         return self._map(image_size, photos)
+
+    def check(self, photos: Iterable[Path]) -> None:
+        """Raise `DataError` for a photo whose decoder hangs or crashes, and `BusyError` as `decoded` does.
+
+        Other photos that cannot be decoded pass.
+        """
+        remaining = iter(photos)
+        while some := list(islice(remaining, AT_ONCE)):
+            self._map(partial(_tried, self._open), some)
 
     def _map(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
         waiting: list[ProcessFuture] = []
@@ -98,7 +112,18 @@ class PhotoDecoder:
 
 
 def _new_pool() -> ProcessPool:
-    return ProcessPool(PROCESSES, context=get_context("spawn"))
+    return ProcessPool(PROCESSES, initializer=_end_with_parent, context=get_context("spawn"))
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is killed, even while a decoder hangs."""
+
+    def watch(parent: BaseProcess) -> None:
+        parent.join()
+        os._exit(1)
+
+    if (parent := parent_process()) is not None:
+        threading.Thread(target=watch, args=[parent], daemon=True).start()
 
 
 def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
@@ -116,6 +141,16 @@ def _shared() -> PhotoDecoder:
     decoder = PhotoDecoder()
     atexit.register(decoder.close)
     return decoder
+
+
+def check(photos: Iterable[Path]) -> None:
+    """As `PhotoDecoder.check`, by the same processes as `decoded`."""
+    _shared().check(photos)
+
+
+def _tried(open_photo: Callable[[Path], Image], photo: Path) -> None:
+    with suppress(DataError):
+        open_photo(photo)
 
 
 def _decoded(open_photo: Callable[[Path], Image], photo: Path) -> Image:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.request import Predictor, Request
 from vlm_ft.scoring.ledger import Entry, Row
-from vlm_ft.scoring.units import Opened, Photos, Texts, open_unit
+from vlm_ft.scoring.units import Decode, Opened, Photos, Texts, decoded_here, open_unit
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -27,10 +27,15 @@ BATCH_PIXELS = 200_000_000
 
 
 def answers_here(
-    predictor: Predictor, source: Photos | Texts, entries: Iterable[Entry], adapter: str, batch_size: int
+    predictor: Predictor,
+    source: Photos | Texts,
+    entries: Iterable[Entry],
+    adapter: str,
+    batch_size: int,
+    decode: Decode = decoded_here,
 ) -> Iterator[list[Row]]:
     """The rows of these entries, batch by batch, while the next ones are read, decoded and preprocessed."""
-    opened = _in_order(lambda entry: open_unit(source.unit(entry), entry.digest), entries, READERS, batch_size)
+    opened = _in_order(lambda entry: open_unit(source.unit(entry), entry.digest, decode), entries, READERS, batch_size)
     ask = partial(answered, predictor=predictor, adapter=adapter)
     yield from _in_order(ask, _batches(opened, batch_size), ASKING, ASKING - 1)
 

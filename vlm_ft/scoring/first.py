@@ -21,6 +21,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.familiarity import unit_vectors
 from vlm_ft.scoring.ledger import Row
+from vlm_ft.scoring.units import Decode, decoded_here
 
 if TYPE_CHECKING:
     from vlm_ft.inference.engine import Engine
@@ -43,7 +44,9 @@ SAME = 1e-5
 Features = NDArray[np.float32]
 
 
-def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: Iterable[Row]) -> None:
+def write_first(
+    file: Path, engine: Engine, adapter: str, folder: Path, rows: Iterable[Row], decode: Decode = decoded_here
+) -> None:
     """Write the paths of the photos to review first to a text file, the most useful one first.
 
     Their features are computed again, since a ledger keeps only answers; that takes a small share of the time of
@@ -53,7 +56,8 @@ def write_first(file: Path, engine: Engine, adapter: str, folder: Path, rows: It
     form = engine.cards[adapter].form
     readable = (row for row in rows if row.prediction.error is None and (folder / row.path).is_file())
     weighted = nlargest(CANDIDATES, ((uncertainty(form, row.prediction), row.path) for row in readable))
-    features, known = engine.features(adapter, [folder / path for _, path in weighted])
+    photos = (photo for _, path in weighted for photo in decode([folder / path]))
+    features, known = engine.features(adapter, photos)
     weights = np.array([weight for weight, _ in weighted])
     chosen = farthest_first(features, weights, known, MAX_CHOSEN)
     with whole_file(file) as part:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from datasets_vision.images import open_image
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
 from vlm_ft.answers.confidence import closed_fields, joint_probability
@@ -19,6 +18,7 @@ from vlm_ft.answers.prediction import Prediction, option_name
 from vlm_ft.errors import DataError
 from vlm_ft.pages import data_url, rendered
 from vlm_ft.scoring.ledger import Row
+from vlm_ft.scoring.units import Decode, decoded_here
 
 MAX_ENTRIES = 300
 """The maximum number of entries on a page; the table has them all."""
@@ -46,14 +46,16 @@ class Section:
     entries: tuple[Entry, ...]
 
 
-def write_review(page: Path, card: Card, rows: Iterable[Row], folder: Path | None) -> None:
+def write_review(
+    page: Path, card: Card, rows: Iterable[Row], folder: Path | None, decode: Decode = decoded_here
+) -> None:
     """Write a page of the rows that a person should review.
 
     `folder` contains the photos; it is None for texts. Raises `DataError` if the page cannot be written.
     """
     asked = sorted((row for row in rows if row.prediction.decision != "answer"), key=lambda row: _order(card.form, row))
     sections = [
-        Section(name, tuple(_entry(row, folder) for row in members))
+        Section(name, tuple(_entry(row, folder, decode) for row in members))
         for name, members in groupby(asked[:MAX_ENTRIES], key=lambda row: _class(card.form, row.prediction))
     ]
     text = rendered(
@@ -79,10 +81,10 @@ def _order(form: Form, row: Row) -> tuple[bool, str, float, float, str]:
     return kind != FAILED, kind, -max(strange, 1.0), 1.0 if sure is None else sure, row.path
 
 
-def _entry(row: Row, folder: Path | None) -> Entry:
+def _entry(row: Row, folder: Path | None, decode: Decode) -> Entry:
     prediction = row.prediction
     fields = tuple(_fields(prediction))
-    return Entry(row.path, _picture(row, folder), prediction.error or prediction.reason, fields)
+    return Entry(row.path, _picture(row, folder, decode), prediction.error or prediction.reason, fields)
 
 
 def _fields(prediction: Prediction) -> Iterator[tuple[str, str, str]]:
@@ -91,12 +93,12 @@ def _fields(prediction: Prediction) -> Iterator[tuple[str, str, str]]:
         yield name, shown, "" if entry.probability is None else f"{entry.probability:.0%}"
 
 
-def _picture(row: Row, folder: Path | None) -> str:
+def _picture(row: Row, folder: Path | None, decode: Decode) -> str:
     """A thumbnail; "" if there is none, or if the row is a folder of photos."""
     if folder is None or row.width is None or not (folder / row.path).is_file():
         return ""
     try:
-        photo = open_image(folder / row.path)
+        (photo,) = decode([folder / row.path])
     except DataError:  # the file has changed since it was scored
         return ""
     photo.thumbnail((SIDE, SIDE))

@@ -15,6 +15,7 @@ from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
+from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
 from vlm_ft.inference.request import Predictor
@@ -23,7 +24,7 @@ from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_beside, check_target
 from vlm_ft.scoring.first import write_first
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
-from vlm_ft.scoring.units import check_folder
+from vlm_ft.scoring.units import check_folder, decoded_here
 
 SHOWN = 10  # the maximum number of set-aside images in the summary
 
@@ -45,13 +46,15 @@ def score(
     precision: Precision = "fp32",
     cluster: bool = False,
     workers: int | None = None,
+    untrusted: bool = False,
 ) -> ScoreReport:
     """Score every image below `folder` with an adapter (an adapter or run folder), and write a table to `out`.
 
     See `score_folder` for the table, for resuming, and for `by_case`, `text` and `review`. `base`: the base, if it is
     not where the adapter's card says. `console`: for progress and a summary. `first`: see `write_first`. `server`: an
     OpenAI-compatible server that runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster
-    do. `reward`: the folder of a reward model that scores the answers.
+    do. `reward`: the folder of a reward model that scores the answers. `untrusted`: decode each photo in another
+    process, within a time limit, and print no photo's name.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
     other; otherwise, what `score_folder` raises.
@@ -61,7 +64,7 @@ def score(
     True
     """
     console = console or Console(stderr=True)
-    _check_options(by_case, text, first, server, reward, precision, cluster, workers)
+    _check_options(by_case, text, first, server, reward, precision, cluster, workers, untrusted)
     check_target(out)
     check_beside(out, review, first)
     if text is None:
@@ -72,7 +75,10 @@ def score(
         engine: Predictor | Cluster = Cluster(place, base, workers)
     else:
         engine = _predictor(place, card, base, batch_size, server, reward, precision)
-    ordered = partial(write_first, first, engine, card.name, folder) if first and isinstance(engine, Engine) else None
+    decode = decoded if untrusted else decoded_here
+    ordered = None
+    if first and isinstance(engine, Engine):
+        ordered = partial(write_first, first, engine, card.name, folder, decode=decode)
     with _shown(console) as show:
         report = score_folder(
             engine,
@@ -86,8 +92,10 @@ def score(
             text=text,
             review=review,
             finished=ordered,
+            decode=decode,
         )
-    _print_summary(report, console, "texts" if text else "cases" if by_case else "images", review)
+    what = "texts" if text else "cases" if by_case else "images"
+    _print_summary(report, console, what, review, named=not untrusted)
     return report
 
 
@@ -100,6 +108,7 @@ def _check_options(
     precision: Precision,
     cluster: bool,
     workers: int | None,
+    untrusted: bool,
 ) -> None:
     """Raise `DataError` for an option that another one excludes, or that would have no effect."""
     elsewhere, single = cluster or server is not None, not by_case and text is None
@@ -107,6 +116,7 @@ def _check_options(
         ("--cluster", "cannot be combined with --engine or --reward", cluster and (server or reward)),
         ("--workers", "needs --cluster", workers is not None and not cluster),
         ("--case-by", "applies to photos, and cannot be combined with --text", by_case and text is not None),
+        ("--untrusted", "applies to photos, and cannot be combined with --cluster", untrusted and (text or cluster)),
         ("--precision", "cannot be combined with --cluster or --engine", precision != "fp32" and elsewhere),
         ("--first", "needs single photos, and a model in this process", first and (elsewhere or reward or not single)),
     )
@@ -139,7 +149,8 @@ def _judge(place: Path, card: Card, base: str | None) -> RewardModel:
     return RewardModel.open(place, base if same else None)
 
 
-def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None) -> None:
+def _print_summary(report: ScoreReport, console: Console, what: str, review: Path | None, named: bool) -> None:
+    """Print a summary. `named`: with the names of images that are set aside, which may be those of people."""
     earlier = f", {report.resumed} of them by an earlier run" if report.resumed else ""
     summary = f"{report.scored} of {report.total} {what} scored{earlier}, in {report.seconds:.0f} s"
     console.print(f"{report.out}: {summary}", markup=False)
@@ -147,7 +158,7 @@ def _print_summary(report: ScoreReport, console: Console, what: str, review: Pat
         where = f": {review}" if review else "; --review writes a page of them"
         console.print(f"  {report.ask_a_person} answers for a person to review{where}", markup=False)
     for path, reason in report.set_aside[:SHOWN]:
-        console.print(f"  set aside {path}: {reason}", markup=False)
+        console.print(f"  set aside {f'{path}: {reason}' if named else reason}", markup=False)
     if len(report.set_aside) > SHOWN:
         console.print(f"  … and {len(report.set_aside) - SHOWN} more; see the column `error`")
     for note in report.notes:

@@ -19,7 +19,7 @@ from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_target, write_table
 from vlm_ft.scoring.ledger import PAGE, Entry, Ledger, Row, ledger_files, ledger_path
 from vlm_ft.scoring.review import write_review
-from vlm_ft.scoring.units import Photos, Texts, check_folder, digest
+from vlm_ft.scoring.units import Decode, Photos, Texts, check_folder, decoded_here, digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,14 @@ def score_folder(
     text: str | None = None,
     review: Path | None = None,
     finished: Callable[[Iterable[Row]], None] | None = None,
+    decode: Decode = decoded_here,
 ) -> ScoreReport:
     """Write one row per image below `folder` to `out` (.parquet, .csv or .jsonl; see `export`).
 
     With `text`, a template such as "{message}", write one row per row of the tables in `folder`, which may then also be
     a single table (CSV, TSV, JSON Lines). If `review` is given, a page of the answers that a person should
-    review is written to it; see `write_review`. `finished` is called with the table's rows at the end.
+    review is written to it; see `write_review`. `finished` is called with the table's rows at the end. `decode` opens
+    the photos, except on a cluster.
 
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content: an image is
     scored again only if its bytes have changed, and read again only if its file's size or times have. The table
@@ -102,14 +104,16 @@ def score_folder(
         ledger.expect(source.entries())
         run = _Run(ledger, progress)
         try:
-            answers = predictor.answers if isinstance(predictor, Cluster) else partial(answers_here, predictor)
+            answers = (
+                predictor.answers if isinstance(predictor, Cluster) else partial(answers_here, predictor, decode=decode)
+            )
             for rows in answers(source, _unanswered(source, ledger, run), adapter, batch_size):
                 ledger.record(rows)
                 run.add(rows)
             run.report_progress()
             write_table(out, card, ledger.rows(), rated=isinstance(predictor, Rated))
             if review is not None:
-                write_review(review, card, ledger.rows(), None if text else folder)
+                write_review(review, card, ledger.rows(), None if text else folder, decode)
             if finished is not None:
                 finished(ledger.rows())
         except KeyboardInterrupt:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,10 @@ from vlm_ft.scoring.ledger import SEPARATOR, Entry
 
 SETTLED = 2 * 10**9
 """Nanoseconds. A file that changed more recently may change again within one tick of its file system's clock."""
+
+
+Decode = Callable[[Sequence[Path]], tuple[Image, ...]]
+"""Opens photos as upright RGB images; raises `DataError` for one that cannot be decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +127,12 @@ def check_folder(folder: Path) -> None:
         raise DataError(folder, "contains no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
 
 
-def open_unit(unit: Unit, known: str | None = None) -> Opened:
+def decoded_here(photos: Sequence[Path]) -> tuple[Image, ...]:
+    """Decode photos in this process."""
+    return tuple(map(open_image, photos))
+
+
+def open_unit(unit: Unit, known: str | None = None, decode: Decode = decoded_here) -> Opened:
     """Read and decode a unit. `known` is its digest if that has been computed already."""
     try:
         found = known or unit.digest()
@@ -132,7 +141,7 @@ def open_unit(unit: Unit, known: str | None = None) -> Opened:
     if unit.error:
         return Opened(unit.path, found, error=unit.error)
     try:
-        return Opened(unit.path, found, tuple(open_image(path) for path in unit.images), unit.turns)
+        return Opened(unit.path, found, decode(unit.images), unit.turns)
     except DataError as error:
         paths = unit.images
         why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)

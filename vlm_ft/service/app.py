@@ -4,22 +4,21 @@
 /v1/chat/completions        the same for clients of OpenAI's API; each adapter is a model
 /v1/models, /v1/adapters    what is served
 /healthz, /readyz, /metrics for monitoring
-/v1/reviews, /v1/jobs       see `work`
+/v1/reviews, /v1/batches, /v1/jobs: see `work`
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import logging
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib import metadata
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import anyio.to_thread
@@ -33,12 +32,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.box_format import STANDARD
-from vlm_ft.answers.task import Values
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
 from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.request import Attributed, Predictor
 from vlm_ft.inference.request import Request as Question
 from vlm_ft.inference.streaming import streamed
+from vlm_ft.service.chat import check_format, completion, events, notice_of
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
     MAX_BYTES,
@@ -96,6 +95,7 @@ def build_service(
         max_body_size=MAX_BYTES,
         form_limits={"max_files": MAX_PHOTOS, "max_fields": 6, "max_part_size": 4 * MAX_TEXT},
     )
+    api.state.stopping = Event()
     api.add_middleware(Gate, tokens=tokens, limit=waiting, meter=meter)
     if tokens is None:  # otherwise, any page could reach the service under its own host name (DNS rebinding)
         api.add_middleware(TrustedHostMiddleware, allowed_hosts=THIS_MACHINE)
@@ -115,24 +115,21 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], [form.text]) as photos:
             answer = _answer(predictor, _question(card, photos, turns))
-        return Response(answer.to_json(adapter=form.adapter, notice=_notice(answer)), media_type="application/json")
+        return Response(answer.to_json(adapter=form.adapter, notice=notice_of(answer)), media_type="application/json")
 
     @api.post("/v1/chat/completions")
     def complete(body: ChatRequest) -> Response:
         """A chat completion; the content is the answer as JSON, in the adapter's form."""
         card = card_of(predictor, body.model)
+        check_format(body, card.form.task)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], [turn.text for turn in turns]) as photos:
             question = _question(card, photos, turns)
         if body.stream:
-            events = _events(body.model, streamed(predictor, question))
-            first = next(events)  # errors are raised before the response begins
-            return StreamingResponse(chain([first], events), media_type="text/event-stream")
-        answer = _answer(predictor, question)
-        message = {"role": "assistant", "content": json.dumps(answer.values)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        whole = {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": _assessment(answer)}
-        return JSONResponse(whole)
+            found = events(body, streamed(predictor, question))
+            first = next(found)  # errors are raised before the response begins
+            return StreamingResponse(chain([first], found), media_type="text/event-stream")
+        return JSONResponse(completion(body, _answer(predictor, question)))
 
 
 def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn]) -> Question:
@@ -150,49 +147,6 @@ def _answer(predictor: Predictor, question: Question) -> Attributed:
     if answer.error is not None:
         raise HTTPException(422, answer.error)
     return answer
-
-
-def _assessment(answer: Attributed) -> dict[str, Any]:
-    """The answer with its probabilities and its notice."""
-    found: dict[str, Any] = json.loads(answer.to_json(notice=_notice(answer)))
-    return found
-
-
-def _notice(answer: Attributed) -> str:
-    """The notice of the version that gave the answer."""
-    return answer.card.notice if answer.card is not None else ""
-
-
-def _head(adapter: str, kind: str) -> dict[str, Any]:
-    now = time.time()
-    return {"id": f"chatcmpl-{int(now * 1e6):x}", "object": kind, "created": int(now), "model": adapter}
-
-
-def _events(adapter: str, found: Iterator[Values | Attributed]) -> Iterator[str]:
-    """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream.
-
-    Its pieces add up to the content of an answer that is not streamed. Raises `HTTPException` if there is no answer or,
-    once the response has begun, sends the error as an event.
-    """
-    head, sent = _head(adapter, "chat.completion.chunk"), ""
-
-    def event(delta: dict[str, str], finish: str | None = None, **more: Any) -> str:
-        choice = {"index": 0, "delta": delta, "finish_reason": finish}
-        return f"data: {json.dumps({**head, 'choices': [choice], **more})}\n\n"
-
-    for one in found:
-        if isinstance(one, Attributed) and one.error is not None:
-            if not sent:
-                raise HTTPException(422, one.error)
-            yield f"data: {json.dumps({'error': {'message': one.error, 'type': 'unanswerable'}})}\n\n"
-            return
-        content = json.dumps(one.values) if isinstance(one, Attributed) else json.dumps(one).removesuffix('"}')
-        if piece := content.removeprefix(sent):
-            yield event({"content": piece} if sent else {"role": "assistant", "content": piece})
-            sent = content
-        if isinstance(one, Attributed):
-            yield event({}, "stop", assessment=_assessment(one))
-            yield "data: [DONE]\n\n"
 
 
 def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:

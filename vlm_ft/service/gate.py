@@ -25,9 +25,9 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/metrics|/v1/models|/v1/adapters|/docs|/docs/oauth2-redirect|/redoc|/openapi.json", "read"),
     (r"/v1/adapters/[^/]+/versions", "read"),
     (r"/v1/adapters/[^/]+/roll-back|/v1/jobs/promote", "admin"),
-    (r"/v1/jobs/(preflight|train)|/v1/jobs/[^/]+/(preflight|checks|log|stop|resume)", "train"),
+    (r"/v1/jobs/(preflight|train)|/v1/jobs/[^/]+/(preflight|checks|events|log|stop|resume)", "train"),
     (r"/v1/reviews", "review"),
-    (r"/v1/assess|/v1/chat/completions|/v1/jobs|/v1/jobs/score|/v1/jobs/[^/]+(/result|/review)?", "assess"),
+    (r"/v1/assess|/v1/chat/completions|/v1/batches|/v1/jobs|/v1/jobs/[^/]+(/result|/review)?", "assess"),
     (r"/v1/.*", "admin"),
 )
 """The right that a path needs, by the first pattern that matches; other paths, those of the app, need `assess`."""

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal, Self
 
 import psutil
 from fastapi import UploadFile
@@ -95,8 +95,27 @@ class ChatMessage(Body):
         return message
 
 
+class FormName(Body):
+    """The name of a form: that of its task. Its schema is the adapter's own, and is not taken from requests."""
+
+    name: Annotated[str, Field(max_length=200)]
+    strict: Literal[True] | None = None
+
+
+class ResponseFormat(Body):
+    """Asks for an answer in a form, by name."""
+
+    type: Literal["json_schema"]
+    json_schema: FormName
+
+
 class ChatRequest(Body):
     """A request for a chat completion. `model` is the name of an adapter, whose own form the answer follows.
+
+    `response_format` may name the adapter's task; any other is an error. With `logprobs`, there is one entry per closed
+    value of the answer, in its order (choices, flags, numbers; also those in the items of lists). Its `logprob` is the
+    logarithm of the value's calibrated probability among the options that the form allows, given the answer before it;
+    `top_logprobs` lists the most probable options. Texts and boxes have none.
 
     Settings are accepted only if they hold for every answer: a single one, the most probable, and always the same.
     """
@@ -113,6 +132,9 @@ class ChatRequest(Body):
     temperature: Literal[0] | None = None
     n: Literal[1] | None = None
     seed: int | None = None
+    response_format: ResponseFormat | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     user: str | None = None
 
     @model_validator(mode="before")
@@ -124,6 +146,12 @@ class ChatRequest(Body):
                 raise ValueError("too many keys")
             return {key: value for key, value in body.items() if value is not None}
         return body
+
+    @model_validator(mode="after")
+    def _probabilities_asked_for(self) -> Self:
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs has no effect alone; set logprobs, too")
+        return self
 
 
 @contextmanager

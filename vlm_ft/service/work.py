@@ -1,11 +1,11 @@
 """The routes for work on adapters: reviews, jobs, versions.
 
 /v1/reviews                     store a verdict on an answer
-/v1/jobs/score                  score a zip file of photos, or a folder on the server
+/v1/batches                     score a zip file of photos, or a folder on the server
 /v1/jobs/preflight              read and check new data, and estimate what training on them would cost
 /v1/jobs/train                  train the next version of an adapter, from what people have reviewed, or a new adapter
 /v1/jobs/promote                compare a trained adapter with the current version, and serve it if it is not worse
-/v1/jobs, /v1/jobs/ID           states; /log, /result, /review, /preflight, /checks, /stop, /resume
+/v1/jobs, /v1/jobs/ID           states; /events, /log, /result, /review, /preflight, /checks, /stop, /resume
 /v1/adapters/NAME/versions      versions and the changes of the current one; /roll-back
 """
 
@@ -15,8 +15,8 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Self
 
-from fastapi import FastAPI, Form, UploadFile
-from fastapi.responses import FileResponse
+from fastapi import FastAPI, Form, Header, UploadFile
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field, model_validator
 
 from vlm_ft.data.preflight import CHECK_PAGE, Preflight
@@ -27,14 +27,18 @@ from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.store import Reviews, Verdict
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, Body, example, received
+from vlm_ft.service.job_events import INTERNAL, job_events
 from vlm_ft.service.served import card_of
 from vlm_ft.work.jobs import Job, Jobs
 from vlm_ft.work.workplace import REVIEW, Table, Workplace
 
-INTERNAL = {"arguments", "out"}
-"""What clients do not see of a job: paths on the server."""
-
 PAGE_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+class EventStream(StreamingResponse):
+    """A response of server-sent events."""
+
+    media_type = "text/event-stream"
 
 
 class ReviewForm(Body):
@@ -112,6 +116,7 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
     _add_review_routes(api, predictor, work.reviews)
     _add_job_routes(api, predictor, work)
     _add_state_routes(api, work.jobs)
+    _add_event_route(api, work.jobs)
     _add_result_routes(api, work.jobs)
     _add_version_routes(api, predictor, work)
 
@@ -136,7 +141,7 @@ def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> 
 def _add_job_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
     """The routes that queue jobs."""
 
-    @api.post("/v1/jobs/score", response_model_exclude=INTERNAL)
+    @api.post("/v1/batches", response_model_exclude=INTERNAL)
     def score(form: Annotated[ScoreForm, Form(media_type="multipart/form-data")]) -> Job:
         """Score photos; the result is a table, with a page of the answers that a person should check."""
         card = card_of(predictor, form.adapter)
@@ -186,6 +191,17 @@ def _add_state_routes(api: FastAPI, jobs: Jobs) -> None:
     def resume(job: str) -> Job:
         """Continue a stopped or failed job."""
         return jobs.resume(job)
+
+
+def _add_event_route(api: FastAPI, jobs: Jobs) -> None:
+    @api.get("/v1/jobs/{job}/events", response_class=EventStream)
+    def events(job: str, last_event_id: Annotated[int, Header(ge=0)] = 0) -> EventStream:
+        """A job's state and what it prints, as server-sent events until it ends.
+
+        A client that was cut off sends the id of the last event that it has received, and misses nothing.
+        """
+        jobs.get(job)  # an error is raised before the response begins
+        return EventStream(job_events(jobs, job, last_event_id, api.state.stopping))
 
 
 def _add_result_routes(api: FastAPI, jobs: Jobs) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,32 +31,45 @@ WIDTH = 110  # characters per line of the dry run
 
 
 def preflight(
-    place: Path, out: Path, name: str, *, recipe: str | None = None, task: str | None = None, console: Console
+    place: Path,
+    out: Path,
+    name: str,
+    *,
+    recipe: str | None = None,
+    task: str | None = None,
+    console: Console,
+    check_photos: Callable[[Iterable[Path]], None] | None = None,
 ) -> Preflight:
     """Look at the data in `place`, and write the findings to the folder `out`.
 
     These are recipe.yaml, preflight.json, check.html with the checks and their pictures, examples.png and dry_run.txt.
     The recipe is a shipped one, applied to these data, or else a proposal for `task` or for the task that fits best.
-    Raises `DataError` for data that cannot be read, that fit no task, or that refer to photos outside `place`.
+    `check_photos` gets the photos before any is decoded. Raises `DataError` for data that cannot be read, that fit no
+    task, or that refer to photos outside `place`.
     """
     out.mkdir(parents=True, exist_ok=True)
     items = _written(place, out / RECIPE, name, recipe, task)
     loaded = load_recipe(out / RECIPE)
     dataset = dataset_of(loaded, items)
-    _require_inside([case for cases in dataset.cases.values() for case in cases], place)
+    cases = [case for of_role in dataset.cases.values() for case in of_role]
+    _require_inside(cases, place)
+    if check_photos is not None:
+        check_photos({path_of(picture): None for case in cases for picture in case.example.images})
     reader = open_reader(loaded.base, revision=loaded.revision, limits=loaded.limits)
     report = check(loaded, Ruler(reader, loaded.training.max_length), known=items)
     write(report.within(place), out)
     if any(case.example.images for case in dataset.cases["train"]):
         preview(loaded, out / EXAMPLES, SHEET, dataset=dataset)
-    cost = ""
+    cost, peak = "", 0
     if not report.errors:
         with (out / ROWS).open("w", encoding="utf-8") as file:
-            cost = dry_run(loaded, Console(file=file, width=WIDTH), dataset)
+            cost, peak = dry_run(loaded, Console(file=file, width=WIDTH), dataset)
     read = tuple(within(place, line) for line in summary_lines(dataset))
     counts = ", ".join(f"{role} {count}" for role, count in dataset.counts.items())
     title = f"{dataset.form.title}: {counts}"
-    found = Preflight(title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost)
+    found = Preflight(
+        title=title, read=read, errors=report.errors, warnings=report.warnings, cost=cost, peak_bytes=peak
+    )
     found.write(out)
     for line in (*found.read, f"{found.errors} errors, {found.warnings} warnings", found.cost):
         console.print(line, markup=False)

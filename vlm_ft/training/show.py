@@ -24,8 +24,10 @@ SHOWN_ROWS = 3
 SHOWN_SET_ASIDE = 10
 
 
-def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) -> str:
-    """Show what a run would do and cost, from real rows and timed steps; returns the cost in one line.
+def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) -> tuple[str, int]:
+    """Show what a run would do and cost, from real rows and timed steps.
+
+    Returns the cost in one line, and the peak memory in bytes, on the GPU if there is one.
 
     Nothing is trained or written. `dataset`: the recipe's data, if already read.
     """
@@ -49,7 +51,7 @@ def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) ->
     summary = f"{schedule}; peak {memory} memory {cost.peak_bytes / GIB:.2f} GiB"
     console.print(summary)
     console.print(memory_table(recipe, prepared))
-    return summary
+    return summary, cost.peak_bytes
 
 
 def announce(recipe: Recipe, prepared: Prepared, console: Console) -> None:

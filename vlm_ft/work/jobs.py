@@ -4,12 +4,13 @@
     JOB/log.txt    what it prints
 
 A job is stored as queued until it has ended, so one that was running when the service ended, however that happened,
-runs again and continues where it stopped.
+runs again and continues where it stopped. One whose memory is not free waits for it, and others may overtake it.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -21,6 +22,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Literal
 
@@ -28,11 +30,13 @@ from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from vlm_ft.answers.kinds import Strict
-from vlm_ft.errors import BusyError, DataError
+from vlm_ft.errors import BusyError, DataError, without_folders
 from vlm_ft.runs import Run
+from vlm_ft.work.memory import Need
 
 State = Literal["queued", "running", "done", "failed", "stopped"]
 Kind = Literal["preflight", "score", "train", "promote"]
+ENDED: frozenset[State] = frozenset({"done", "failed", "stopped"})
 
 FILE, LOG = "jobs.sqlite", "log.txt"
 OLD_FILE = "job.json"  # in a job's folder, instead of `FILE`, until version 0.2
@@ -40,6 +44,8 @@ _TABLE = "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT N
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
 PATIENCE = 20  # seconds for a job to end by itself after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
+LOG_READ = 1 << 16  # bytes of a log that are read at once
+LOOK = 5.0  # seconds between looks at the memory that is free, while a job waits for it
 REFUSED = 3  # the exit code of a command that did its work and found something to check
 
 
@@ -51,7 +57,10 @@ class UnknownJobError(DataError):
 
 
 class Job(Strict):
-    """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder."""
+    """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder.
+
+    `waits` says why a queued job does not begin although no other one runs.
+    """
 
     id: str
     kind: Kind
@@ -64,6 +73,8 @@ class Job(Strict):
     started: str | None = None
     ended: str | None = None
     exit_code: int | None = None
+    need: Need = Need()
+    waits: str = ""
 
 
 class Jobs:
@@ -78,6 +89,7 @@ class Jobs:
         self._changed = threading.Condition()
         self._process: subprocess.Popen[bytes] | None = None
         self._running: str | None = None  # the job that the process works on, unless it was stopped
+        self._waits: dict[str, str] = {}  # why queued jobs wait while none runs
         self._unstored: dict[str, Job] = {}  # jobs whose end could not be stored; after a restart, they run again
         self._closed = False
         folder.mkdir(parents=True, exist_ok=True)
@@ -107,13 +119,29 @@ class Jobs:
             if not self._select("WHERE id = ?", place.name):
                 shutil.rmtree(place, ignore_errors=True)
 
-    def submit(self, place: Path, kind: Kind, title: str, arguments: Sequence[str], out: str, by: str | None) -> Job:
+    def submit(
+        self,
+        place: Path,
+        kind: Kind,
+        title: str,
+        arguments: Sequence[str],
+        out: str,
+        by: str | None,
+        need: Need = Need(),  # noqa: B008 (frozen)
+    ) -> Job:
         """Queue a command in a folder from `preparing`. Raises `BusyError` if too many wait."""
         with self._changed:
             if sum(other.state == "queued" for other in self.all()) >= self._limit:
                 raise BusyError("jobs", f"{self._limit} jobs are waiting already", "retry later")
             found = Job(
-                id=place.name, kind=kind, title=title, arguments=tuple(arguments), out=out, by=by, created=_now()
+                id=place.name,
+                kind=kind,
+                title=title,
+                arguments=tuple(arguments),
+                out=out,
+                by=by,
+                created=_now(),
+                need=need,
             )
             self._write(found)
             self._changed.notify_all()
@@ -131,9 +159,39 @@ class Jobs:
         return self._select("ORDER BY id")
 
     def log(self, job: str) -> str:
-        """The end of what a job has printed."""
-        file = self.place(job) / LOG
-        return file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:] if file.is_file() else ""
+        """The end of what a job has printed, without the server's folders."""
+        found = self.get(job)
+        file = self.folder / found.id / LOG
+        if not file.is_file():
+            return ""
+        return self._without_folders(found, file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:])
+
+    def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
+        """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
+
+        The last one may be incomplete once the job has ended; until then, it is left out.
+        """
+        of = self.get(job)
+        file = self.folder / of.id / LOG
+        if not file.is_file():
+            return []
+        with file.open("rb") as log:
+            log.seek(after)
+            printed = log.read(LOG_READ)
+        found = printed.splitlines(keepends=True)
+        if found and not found[-1].endswith(b"\n") and len(printed) < LOG_READ and of.state not in ENDED:
+            found.pop()
+        ends = accumulate(map(len, found))
+        texts = (self._without_folders(of, line.decode("utf-8", "replace").rstrip()) for line in found)
+        return list(zip((after + end for end in ends), texts, strict=True))
+
+    def _without_folders(self, job: Job, printed: str) -> str:
+        """What a job has printed, with its own files named by their place in its folder, and others by their name."""
+        place = self.folder / job.id
+        known = {str(place), str(place.resolve()), *filter(os.path.isabs, job.arguments)}
+        for path in sorted(known, key=len, reverse=True):
+            printed = printed.replace(f"{path}/", "").replace(path, Path(path).name)
+        return without_folders(printed)
 
     def result(self, job: str, kind: Kind | None = None) -> Path:
         """What a job has written. Raises `DataError` for a job of another kind, and if there is nothing yet."""
@@ -183,8 +241,8 @@ class Jobs:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._next() is not None)
-                job = self._next()
+                while (job := self._next()) is None and not self._closed:
+                    self._changed.wait(LOOK if self._waits else None)
                 if self._closed or job is None:
                     return
             try:
@@ -199,6 +257,7 @@ class Jobs:
                 return  # stopped since it was chosen
             job = self._write(job, started=job.started or _now())
             self._process, self._running = self._start(job), job.id
+            self._waits = {}
         code = self._process.wait()
         with self._changed:
             stopped = self._running is None
@@ -218,8 +277,10 @@ class Jobs:
                 self._unstored[job.id] = job.model_copy(update={"state": "failed", "ended": _now()})
 
     def _next(self) -> Job | None:
-        waiting = self._select("WHERE state = 'queued' ORDER BY id")
-        return next((job for job in waiting if job.state == "queued"), None)
+        """The oldest queued job whose memory is free."""
+        waiting = [job for job in self._select("WHERE state = 'queued' ORDER BY id") if job.state == "queued"]
+        self._waits = {job.id: lacking for job in waiting if (lacking := job.need.lacking())}
+        return next((job for job in waiting if job.id not in self._waits), None)
 
     def _start(self, job: Job) -> subprocess.Popen[bytes]:
         place = self.folder / job.id
@@ -243,10 +304,12 @@ class Jobs:
     def _now(self, job: Job) -> Job:
         if job.id == self._running:
             return job.model_copy(update={"state": "running"})
+        if job.state == "queued" and job.id in self._waits:
+            return job.model_copy(update={"waits": self._waits[job.id]})
         return self._unstored.get(job.id, job)
 
     def _write(self, job: Job, **changes: object) -> Job:
-        job = job.model_copy(update=changes)
+        job = job.model_copy(update={"waits": "", **changes})
         row = (job.id, job.state, job.model_dump_json())
         self._db.execute("INSERT OR REPLACE INTO jobs VALUES (?, ?, ?)", row)
         self._unstored.pop(job.id, None)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.data.preflight import Preflight
@@ -23,6 +23,7 @@ from vlm_ft.scoring.first import FIRST
 from vlm_ft.tasks import task_of
 from vlm_ft.work.archives import unpack_data, unpack_photos
 from vlm_ft.work.jobs import LOG, Job, Jobs
+from vlm_ft.work.memory import Need
 from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
@@ -34,7 +35,8 @@ MAX_NAME = 50  # characters of an uploaded file's name; file systems allow 255 b
 class Workplace:
     """Where people review answers, and jobs score folders and train and promote adapters.
 
-    `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything.
+    `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything. `base_bytes`:
+    the size of the base that is served, which stands for that of any base in the estimate of a job's memory.
     """
 
     registry: Registry
@@ -42,6 +44,7 @@ class Workplace:
     jobs: Jobs
     root: Path | None = None
     tokens: Tokens | None = None
+    base_bytes: int = 0
 
     def may(self, user: str | None, right: Right) -> bool:
         """Whether this user has the right."""
@@ -62,8 +65,8 @@ class Workplace:
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-            pages = ["--review", REVIEW, "--first", FIRST]
-            return self.jobs.submit(place, "score", title, [*arguments, *pages], out, by)
+            options = ["--review", REVIEW, "--first", FIRST, "--untrusted"]
+            return self.jobs.submit(place, "score", title, [*arguments, *options], out, by, self._need())
 
     def current(self, card: Card) -> Version:
         """An adapter's current version. Raises `DataError` if the registry does not have it."""
@@ -77,7 +80,7 @@ class Workplace:
         with _as_data_errors():
             title = f"{card.name} {adapter.number} with {len(reviews_of(self.reviews, adapter.folder))} reviews"
         sources = [str(folder.resolve()) for folder in (self.reviews.folder, adapter.folder)]
-        return self._training(title, ["train-next", *sources], minutes, by)
+        return self._training(title, ["train-next", *sources], minutes, by, _peak_here(adapter.card.training))
 
     def preflight(
         self, name: str, files: Sequence[tuple[str, BinaryIO]], folder: str, recipe: str, task: str, by: str | None
@@ -97,22 +100,27 @@ class Workplace:
         with self.jobs.preparing() as place, _as_data_errors():
             data = _below(self.root, folder) if folder else unpack_data(files[0][1], place / "data").resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
-            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
-            title = f"{name}: {folder or files[0][0]}"
-            return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by)
+            arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, "--untrusted", *chosen]
+            title = f"{name}: {folder or 'a zip file'}"  # its name may be a person's
+            return self.jobs.submit(place, "preflight", title, arguments, PREFLIGHT, by, self._need())
 
     def train_new(self, checked: str, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter on data that were checked without errors."""
         folder = self.jobs.result(checked, "preflight").resolve()
-        errors = Preflight.of(folder).errors
-        if errors:
-            raise DataError("data", f"the checks found {errors} errors", "correct the data, and check them again")
-        return self._training(self.jobs.get(checked).title, ["train", str(folder / RECIPE)], minutes, by)
+        found = Preflight.of(folder)
+        if found.errors:
+            raise DataError("data", f"the checks found {found.errors} errors", "correct the data, and check them again")
+        command = ["train", str(folder / RECIPE)]
+        return self._training(self.jobs.get(checked).title, command, minutes, by, found.peak_bytes)
 
-    def _training(self, title: str, command: Sequence[str], minutes: float | None, by: str | None) -> Job:
+    def _need(self, peak: int = 0) -> Need:
+        """The memory of a job; `peak`: as measured before, if it was."""
+        return Need.of(self.base_bytes, peak)
+
+    def _training(self, title: str, command: Sequence[str], minutes: float | None, by: str | None, peak: int) -> Job:
         limit = ["--set", f"training.minutes={minutes:g}"] if minutes is not None else []
         with self.jobs.preparing() as place:
-            return self.jobs.submit(place, "train", title, [*command, "--out", RUN, *limit], RUN, by)
+            return self.jobs.submit(place, "train", title, [*command, "--out", RUN, *limit], RUN, by, self._need(peak))
 
     def promote(self, trained: str, margin: float, by: str | None) -> Job:
         """Queue the comparison of a trained adapter with the current version, which it replaces if it is not worse."""
@@ -120,7 +128,8 @@ class Workplace:
         title = f"{read_card(adapter_folder(run)).name}: job {trained}"
         arguments = ["promote", str(run), "--registry", str(self.registry.folder.resolve()), "--margin", f"{margin:g}"]
         with self.jobs.preparing() as place:
-            return self.jobs.submit(place, "promote", title, [*arguments, *(["--by", by] if by else [])], LOG, by)
+            arguments += ["--by", by] if by else []
+            return self.jobs.submit(place, "promote", title, arguments, LOG, by, self._need())
 
     def roll_back(self, card: Card, by: str | None, over: int | None = None) -> Version:
         """Serve the version that was current before. Raises `DataError` if there was none.
@@ -130,6 +139,14 @@ class Workplace:
         self.current(card)
         with _as_data_errors():
             return self.registry.roll_back(card.name, by=by, over=over)
+
+
+def _peak_here(training: Mapping[str, Any]) -> int:
+    """The peak memory that an adapter's card states, in bytes; 0 if it was trained on another kind of device."""
+    import torch
+
+    on_cpu = str(training.get("device", "")).startswith("cpu")
+    return int(training.get("peak_bytes") or 0) if on_cpu != torch.cuda.is_available() else 0
 
 
 def _store(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
