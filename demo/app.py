@@ -94,7 +94,7 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
     """The FastAPI application with the app at /app; `auth` is a dependency that returns the user or None."""
     blocks.has_launched = True  # otherwise, Gradio accepts paths of any of the server's files as uploads
-    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, run_history=False, **_SETTINGS)
+    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, **_SETTINGS)
     return api
 
 
@@ -117,4 +117,5 @@ _SETTINGS: dict[str, Any] = {
     "head": FIXES,
     "footer_links": [],
     "ssr_mode": False,
+    "run_history": False,  # by default, the browser stores what was asked and answered
 }
