@@ -32,6 +32,7 @@ ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data.
 DOWNLOADED = '<p class="rest">This table is a {} file: download it.</p>'
 """A program may ask the service for another kind of table than the app does."""
 
+DELETED = '<p class="rest">The photos have been deleted.</p>'
 MOST_SHOWN = 60  # characters of a cell
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
 
@@ -93,11 +94,13 @@ def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> 
         return hidden, hidden, "", hidden
     rows, remark = _rows(file, show) if file.suffix == ".csv" else (hidden, DOWNLOADED.format(file.suffix))
     _, folder, *_ = chosen.arguments
-    pictures, problems = _pictures(Path(folder), _to_review(file))
+    there = Path(folder).is_dir()
+    pictures, problems = _pictures(Path(folder), _to_review(file) if there else [])
+    about = (ABOUT if pictures else "") if there else DELETED
     return (
         rows,
         gr.update(value=pictures, visible=bool(pictures)),
-        remark + (ABOUT if pictures else "") + _unshown(problems),
+        remark + about + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 

@@ -7,9 +7,11 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from datasets_vision.metadata import remove_metadata
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.data.preflight import Preflight
 from vlm_ft.errors import AdapterError, DataError, RecipeError, nearest
@@ -27,6 +29,8 @@ from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
+PHOTOS, DATA = "photos", "data"  # what was uploaded for a job, within its folder
+UPLOADS_KEPT = timedelta(days=7)
 LONGEST_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
 
 
@@ -35,6 +39,7 @@ class Workplace:
     """Where people review answers, and jobs score folders and train and promote adapters.
 
     `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything.
+    `uploads_kept`: see `delete_old_uploads`.
     """
 
     registry: Registry
@@ -42,6 +47,7 @@ class Workplace:
     jobs: Jobs
     root: Path | None = None
     tokens: Tokens | None = None
+    uploads_kept: timedelta = UPLOADS_KEPT
 
     def may(self, user: str | None, right: Right) -> bool:
         """Whether this user has the right."""
@@ -58,7 +64,7 @@ class Workplace:
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
         with self.jobs.preparing() as place:
-            photos = _below(self.root, folder) if folder else _taken_in(files, place / "photos")
+            photos = _below(self.root, folder) if folder else _taken_in(files, place / PHOTOS)
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
@@ -95,7 +101,7 @@ class Workplace:
         if bool(files) == bool(folder) or len(files) > 1:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
         with self.jobs.preparing() as place, _clients_mistakes():
-            data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / "data").resolve()
+            data = _below(self.root, folder) if folder else unpacked_data(files[0][1], place / DATA).resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, *chosen]
             title = f"{name}: {folder or files[0][0]}"
@@ -133,7 +139,7 @@ class Workplace:
 
 
 def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
-    """The new folder `photos` with these files; zip files are unpacked."""
+    """The new folder `photos` with these files, without metadata; zip files are unpacked."""
     photos.mkdir()
     for number, (name, content) in enumerate(files, 1):
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
@@ -146,6 +152,7 @@ def _taken_in(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         content.seek(0)
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
+        remove_metadata(target)
     return photos.resolve()
 
 
