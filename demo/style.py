@@ -65,9 +65,12 @@ CSS = """
     color: var(--quiet); }
   .wide td[data-of=""] { text-align: left; font-weight: 600; }
   .wide td:empty { display: none; }
+  .wide td progress { margin-left: auto; }
   #result .grid-container { grid-template-columns: 1fr !important; }
+  input.search-input { width: 7rem !important; min-width: 0 !important; }
 }
-.upload-container .or, .cm-gutterElement { color: var(--quiet) !important; }
+.upload-container .or, .cm-gutterElement, .min_value, .max_value { color: var(--quiet) !important; }
+progress { accent-color: var(--color-accent); display: block; width: 100%; max-width: 10rem; }
 .dark [role="tab"].selected { color: var(--primary-300); }
 .time { white-space: nowrap; }
 .sheet img { margin-top: 2rem; }
@@ -92,7 +95,7 @@ CSS = """
 .grid-container.pt-6 { padding-top: 1.9rem; }
 .grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 .gallery-container, .gallery-container .grid-wrap { height: auto !important; }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
+input[role="listbox"] { text-overflow: ellipsis; padding-right: 2.2rem !important; }
 .grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }

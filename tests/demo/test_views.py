@@ -24,9 +24,10 @@ from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
 TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
 EMPTY_TAGS = {"img"}
-TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe"}
+TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe", "progress"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
 ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of a frame with a page of its own
+ATTRIBUTES |= {"value", "max"}  # of a progress bar
 
 
 class Markup(HTMLParser):

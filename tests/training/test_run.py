@@ -28,6 +28,7 @@ from vlm_ft.errors import AdapterError, DataError, RecipeError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Recipe
+from vlm_ft.runs import Run
 from vlm_ft.training import run as runs
 from vlm_ft.training import show
 from vlm_ft.training.attach import attach
@@ -154,6 +155,9 @@ def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
     train_until(7, recipe, tmp_path / "run", quiet, monkeypatch)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+    watched = Run(tmp_path / "run").read_losses()
+    assert watched == Run(tmp_path / "unbroken").read_losses()
+    assert [entry["loss"] for entry in watched if "loss" in entry] == losses(tmp_path / "run")
 
 
 def test_a_resumed_policy_is_held_to_the_start_of_its_run(
