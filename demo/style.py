@@ -29,8 +29,8 @@ CSS = """
 .expected span { color: var(--quiet); overflow-wrap: anywhere; }
 .field { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 0.7rem 0.9rem;
   background: var(--block-background-fill); }
-.field h3 { margin: 0 0 0.4rem; font-size: 0.9rem; font-weight: 600; color: var(--quiet); }
-.field h3 small { font-weight: 400; margin-left: 0.4rem; color: var(--quiet); font-size: inherit; }
+.field h2 { margin: 0 0 0.4rem; font-size: 0.9rem; font-weight: 600; color: var(--quiet); }
+.field h2 small { font-weight: 400; margin-left: 0.4rem; color: var(--quiet); font-size: inherit; }
 .answer .label, .answer .number, .answer .flag { font-size: 1.25rem; font-weight: 650; overflow-wrap: anywhere; }
 .number small { font-size: 0.85rem; font-weight: 400; color: var(--quiet); }
 .flag { display: inline-block; padding: 0.1rem 0.8rem; border-radius: 999px; border: 2px solid currentColor; }
@@ -70,7 +70,11 @@ CSS = """
   input.search-input { width: 7rem !important; min-width: 0 !important; }
 }
 .upload-container .or, .cm-gutterElement, .min_value, .max_value { color: var(--quiet) !important; }
-progress { accent-color: var(--color-accent); display: block; width: 100%; max-width: 10rem; }
+progress { appearance: none; display: block; width: 100%; max-width: 10rem; height: 0.55rem; border: 0;
+  border-radius: 999px; overflow: hidden; background: var(--border-color-primary); }
+progress::-webkit-progress-bar { background: var(--border-color-primary); }
+progress::-webkit-progress-value { background: var(--color-accent); }
+progress::-moz-progress-bar { background: var(--color-accent); }
 .dark [role="tab"].selected { color: var(--primary-300); }
 .time { white-space: nowrap; }
 .sheet img { margin-top: 2rem; }
@@ -80,7 +84,7 @@ progress { accent-color: var(--color-accent); display: block; width: 100%; max-w
 .sample { display: flex; flex-wrap: wrap; gap: 0.9rem; align-items: flex-start; }
 .sample > img { max-width: min(100%, 20rem); height: auto; border-radius: 6px; }
 .sample > div { flex: 1 1 18rem; min-width: 0; }
-.field h3 { overflow-wrap: anywhere; }
+.field h2 { overflow-wrap: anywhere; }
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }

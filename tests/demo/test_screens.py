@@ -36,9 +36,10 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio's own use of pandas
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
 
-SERIOUS = ("serious", "critical")
+FAULTS = ("moderate", "serious", "critical")
 TASK = TASKS["product_defects"]
 
 CUT_OFF = r"""() => {
@@ -176,11 +177,17 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=[1280, 360], scope="module")
 def page(request: pytest.FixtureRequest, scheme: str, browser: Any, address: str) -> Iterator[Any]:
-    page = browser.new_page(viewport={"width": request.param, "height": 900}, color_scheme=scheme)
-    page.goto(address)
-    page.get_by_role("button", name="Assess", exact=True).wait_for()
+    page = opened(browser, address, request.param, scheme)
     yield page
     page.close()
+
+
+def opened(browser: Any, address: str, width: int, scheme: str) -> Any:
+    """A page with the app."""
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page.goto(address)
+    page.get_by_role("button", name="Assess", exact=True).wait_for()
+    return page
 
 
 def tab(page: Any, name: str) -> None:
@@ -257,7 +264,15 @@ def test_a_screen_can_be_read_and_used_by_all(page: Any, screen: Callable[[Any],
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert page.evaluate(CUT_OFF) == []
     found = axe_playwright.Axe().run(page).response["violations"]
-    serious = {
-        fault["id"]: [node["html"][:300] for node in fault["nodes"]] for fault in found if fault["impact"] in SERIOUS
+    faults = {
+        fault["id"]: [node["html"][:300] for node in fault["nodes"]] for fault in found if fault["impact"] in FAULTS
     }
-    assert serious == {}
+    assert faults == {}
+
+
+def test_a_batch_is_filtered_by_decision(browser: Any, address: str) -> None:
+    page = opened(browser, address, 1280, "light")
+    batch(page)
+    page.get_by_label("Ask a person", exact=True).locator("visible=true").check()
+    page.get_by_text("9 of 40 rows").wait_for()
+    page.close()
