@@ -10,15 +10,21 @@ from typing import Any
 
 import gradio as gr
 
+from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
+from vlm_ft.evaluation.results import MAIN
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.work.workplace import Workplace
 
+from .card_view import figures
 from .errors_panel import errors_panel
 from .handlers import PRIVATE, QUIET, adapter_choice, permitted
 from .jobs_view import JobsView, queued
 from .markup import framed, minute, section, table
+from .wording import words
+
+VERSIONS = ("Version", "Served", "Trained on", "On its test set (95 % interval)", "Calibration")
 
 
 def adapters_tab(predictor: Predictor, work: Workplace, tab: gr.Tab) -> None:
@@ -89,10 +95,9 @@ def _versions(work: Workplace, name: str) -> str:
     rows = []
     for version in work.registry.versions(name)[::-1]:
         card = version.card
-        figures = ", ".join(f"{key} {metric['value']:.3f}" for key, metric in list(card.metrics.items())[:3])
         mark = "<strong>current</strong>" if version.number == current else ""
         count = str(card.provenance.counts.get("train", ""))
-        rows.append([str(version.number), mark, count, escape(figures) or "not evaluated"])
+        rows.append([str(version.number), mark, count, _main_figures(card), _calibration(card)])
     history = [
         [escape(part) for part in (minute(change.time), str(change.version), change.by or "", change.reason)]
         for change in work.registry.history(name)[::-1]
@@ -101,7 +106,18 @@ def _versions(work: Workplace, name: str) -> str:
     counts = Counter(review.verdict for review in work.reviews.of(name, task))
     reviewed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items()) or "none"
     return framed(
-        section("Versions", "", table(["Version", "Served", "Trained on", "On its test set"], rows))
+        section("Versions", "", table(VERSIONS, rows))
         + section("Changes", "", table(["When", "Version", "By", "Reason"], history))
         + section("Reviewed answers", "", f"<p>{reviewed}</p>")
     )
+
+
+def _main_figures(card: Card) -> str:
+    """The main figure of each field, a line each."""
+    main = {name: entry for name, entry in card.metrics.items() if name.rpartition(".")[2] in MAIN}
+    lines = [f"{words(name.replace('.', ' '))} {figure}" for name, figure in figures(main)]
+    return "".join(f"<div>{escape(line)}</div>" for line in lines) or "not evaluated"
+
+
+def _calibration(card: Card) -> str:
+    return "not calibrated" if card.confidence is None else escape(card.confidence.bound.in_words)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from vlm_ft.adapters import Card
+from vlm_ft.adapters import Card, version_in_words
 from vlm_ft.inference.request import Attributed
 
 from .photo_view import drawn, marks
@@ -34,9 +34,8 @@ class Answered:
 
     @property
     def version(self) -> str:
-        """The number of the adapter's version, if it has one, and the start of its fingerprint."""
-        short = self.card.fingerprint[:8]
-        return short if self.card.number is None else f"{self.card.number} ({short})"
+        """The adapter's version, as `version_in_words` has it."""
+        return version_in_words(self.card.number, self.card.fingerprint)
 
     @property
     def facts(self) -> dict[str, str]:

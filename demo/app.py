@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from vlm_ft.inference.request import Predictor
 from vlm_ft.work.workplace import Workplace
@@ -25,6 +26,7 @@ from .history_tab import History, history_tab
 from .photos import reads_photos
 from .style import CSS
 from .train_tab import train_tab
+from .uploads import WithoutMetadata
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -86,7 +88,7 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
     Without a port, the first free one from 7860 is used.
     """
     _, url, _ = blocks.launch(
-        server_name=host, server_port=port, prevent_thread_lock=True, share=False, quiet=True, **_SETTINGS
+        server_name=host, server_port=port, prevent_thread_lock=True, share=False, quiet=True, **_settings()
     )
     return str(url)
 
@@ -94,27 +96,31 @@ def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) 
 def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
     """Mount the app at /app of a FastAPI application; `auth` is a dependency that returns the user or None."""
     blocks.has_launched = True  # otherwise, Gradio accepts the path of any file on the server as an upload
-    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, run_history=False, **_SETTINGS)
+    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, **_settings())
     return api
 
 
-_SETTINGS: dict[str, Any] = {
-    "max_file_size": LARGEST_UPLOAD,
-    "css": CSS,
-    "theme": gr.themes.Default(
-        primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")
-    ).set(  # dark enough for white text
-        color_accent="*primary_700",
-        button_primary_background_fill="*primary_700",
-        button_primary_background_fill_dark="*primary_700",
-        button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_hover_dark="*primary_800",
-        button_cancel_background_fill="#b91c1c",
-        button_cancel_background_fill_dark="#b91c1c",
-        button_cancel_background_fill_hover="#991b1b",
-        button_cancel_background_fill_hover_dark="#991b1b",
-    ),
-    "head": FIXES,
-    "footer_links": [],
-    "ssr_mode": False,
-}
+def _settings() -> dict[str, Any]:
+    """What both ways of serving the app share; Gradio adds to it."""
+    return {
+        "max_file_size": LARGEST_UPLOAD,
+        "css": CSS,
+        "theme": gr.themes.Default(
+            primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")
+        ).set(  # dark enough for white text
+            color_accent="*primary_700",
+            button_primary_background_fill="*primary_700",
+            button_primary_background_fill_dark="*primary_700",
+            button_primary_background_fill_hover="*primary_800",
+            button_primary_background_fill_hover_dark="*primary_800",
+            button_cancel_background_fill="#b91c1c",
+            button_cancel_background_fill_dark="#b91c1c",
+            button_cancel_background_fill_hover="#991b1b",
+            button_cancel_background_fill_hover_dark="#991b1b",
+        ),
+        "head": FIXES,
+        "footer_links": [],
+        "ssr_mode": False,
+        "run_history": False,  # by default, the browser stores what was asked and answered
+        "app_kwargs": {"middleware": [Middleware(WithoutMetadata)]},
+    }

@@ -12,28 +12,29 @@ from typing import Any
 import gradio as gr
 import pandas as pd
 
+from vlm_ft.adapters import read_card
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference.request import Predictor
 from vlm_ft.scoring.first import FIRST
-from vlm_ft.work.workplace import Workplace
+from vlm_ft.work.workplace import Table, Workplace
 
 from .answer_view import notice_view
 from .assess_tab import ASSESS
-from .handlers import PRIVATE, adapter_choice, permitted, uploads
+from .handlers import PRIVATE, QUIET, adapter_choice, permitted, uploads
 from .jobs_view import JobsView, queued
 from .photo_view import LEGIBLE
 from .photos import reads_photos, small
-from .wording import column_width, words
+from .scores import CONFIDENCE, kinds_of, readable, scores_in
+from .wording import column_width
 
-EVERYTHING, UNCERTAIN = "All", "Ask a person"
+EVERYTHING, ANSWERED, UNCERTAIN = "All", "Answered", "Ask a person"
+KINDS: list[tuple[str, Table]] = [("CSV", "csv"), ("Parquet", "parquet"), ("JSON Lines", "jsonl")]
 MAX_ROWS = 2000
 MAX_PICTURES = 12
 ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
-DOWNLOADED = '<p class="rest">This table is a {} file: download it.</p>'
-"""A client of the service may have asked for another kind of table than the app does."""
-
-MAX_CELL = 60  # characters of a cell
-LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
+DELETED = '<p class="rest">The photos have been deleted.</p>'
+FIRST_ROWS = f'<p class="rest">The first {MAX_ROWS} are shown; the file has all.</p>'
+COUNTED = '<p class="rest" role="status">{} of {} rows</p>'
 
 
 def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr.Dropdown, gr.File]) -> None:
@@ -46,10 +47,14 @@ def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr
             adapter = adapter_choice(predictor, reads_photos)
             files = gr.File(label="Photos, or a zip file of them", file_count="multiple", height=160)
             folder = gr.Textbox(label="Or a folder on the server", visible=work.root is not None)
+            table = gr.Radio(KINDS, value="csv", label="The table as")
             button = gr.Button("Score", variant="primary")
             view = JobsView(work, ["score"])
         with gr.Column(scale=3, min_width=300):
-            decision = gr.Radio([EVERYTHING, UNCERTAIN], value=EVERYTHING, label="Show")
+            with gr.Row():
+                decision = gr.Radio([EVERYTHING, ANSWERED, UNCERTAIN], value=EVERYTHING, label="Show", min_width=340)
+                surest = gr.Slider(0, 100, 100, step=1, label="Confidence of at most (%)", min_width=220)
+            counted = gr.HTML()
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(label="Review first", columns=4, height="auto", allow_preview=False, visible=False)
             remarks = gr.HTML()
@@ -57,9 +62,12 @@ def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr
 
     actions = _Actions(predictor, work, question[2])
     unsure.select(actions.review, view.chosen, list(question), **PRIVATE)
-    button.click(actions.score, [adapter, files, folder], [files, folder, view.chosen], **PRIVATE)
-    results, shown = partial(_results, work, download), [rows, unsure, remarks, download]
-    gr.on([view.state.change, decision.change], results, [view.chosen, decision], shown, **PRIVATE)
+    button.click(actions.score, [adapter, files, folder, table], [files, folder, view.chosen], **PRIVATE)
+    choice = [view.chosen, decision, surest]
+    filters: dict[str, Any] = {**QUIET, "trigger_mode": "always_last"}
+    gr.on([decision.change, surest.change], partial(_filtered, work), choice, [counted, rows], **filters)
+    results = [counted, rows, unsure, remarks, download]
+    view.state.change(partial(_results, work, download), choice, results, **PRIVATE)
 
 
 @dataclass(frozen=True)
@@ -70,9 +78,11 @@ class _Actions:
     work: Workplace
     photos: gr.File
 
-    def score(self, name: str, sent: Sequence[str] | None, place: str, request: gr.Request) -> tuple[Any, ...]:
+    def score(
+        self, name: str, sent: Sequence[str] | None, place: str, table: Table, request: gr.Request
+    ) -> tuple[Any, ...]:
         with permitted(self.work, request, "assess") as user, uploads(sent or ()) as files:
-            job = self.work.score(self.predictor.cards[name], files, place.strip(), "csv", user)
+            job = self.work.score(self.predictor.cards[name], files, place.strip(), table, user)
         return None, "", queued(job, "The photos are being scored; you may close this page.")
 
     def review(self, job: str, chosen: gr.SelectData, request: gr.Request) -> tuple[Any, ...]:
@@ -84,53 +94,59 @@ class _Actions:
         return gr.Tabs(selected=ASSESS), Path(adapter).parent.name, [photo]
 
 
-def _results(work: Workplace, download: gr.File, job: str | None, show: str) -> tuple[Any, ...]:
-    """The updates that show a job's table, the photos to review first, remarks on both, and the file."""
+def _results(work: Workplace, download: gr.File, job: str | None, show: str, surest: float) -> tuple[Any, ...]:
+    """The updates that show what `_filtered` shows, the photos to review first, remarks on both, and the file."""
     hidden = gr.update(visible=False)
     try:
-        chosen, file = work.jobs.get(job or ""), work.jobs.result(job or "", "score")
+        file, folder, found = _scored(work, job)
     except UserError:
-        return hidden, hidden, "", hidden
-    rows, remark = _rows(file, show) if file.suffix == ".csv" else (hidden, DOWNLOADED.format(file.suffix))
-    _, folder, *_ = chosen.arguments
-    pictures, problems = _pictures(Path(folder), _to_review(file))
+        return "", hidden, hidden, "", hidden
+    notices = "".join(map(notice_view, found["notice"].unique()))
+    there = folder.is_dir()
+    pictures, problems = _pictures(folder, _to_review(file) if there else [])
+    about = (ABOUT if pictures else "") if there else DELETED
     return (
-        rows,
+        *_shown(found, show, surest),
         gr.update(value=pictures, visible=bool(pictures)),
-        remark + (ABOUT if pictures else "") + _unshown(problems),
+        notices + about + _unshown(problems),
         gr.update(value=download.move_resource_to_block_cache(str(file)), visible=True),
     )
 
 
-def _rows(file: Path, show: str) -> tuple[Any, str]:
-    """The update that shows the rows of a table, and the notices of their answers."""
-    found = pd.read_csv(file, nrows=MAX_ROWS, dtype=str, keep_default_na=False)
-    readable = _readable(found[found["decision"] != "answer"] if show == UNCERTAIN else found)
-    widths = [column_width([*str(name).split(), *readable[name]]) for name in readable]
-    notices = "".join(map(notice_view, found["notice"].unique()))
-    return gr.update(value=readable, column_widths=widths, visible=True), notices
+def _filtered(work: Workplace, job: str | None, show: str, surest: float) -> tuple[Any, ...]:
+    """How many rows of a job's table are chosen, and these."""
+    try:
+        return _shown(_scored(work, job)[-1], show, surest)
+    except UserError:
+        return "", gr.update(visible=False)
+
+
+def _scored(work: Workplace, job: str | None) -> tuple[Path, Path, pd.DataFrame]:
+    """The table of a job, the folder of its photos, and its rows. Raises `UserError` while there is none."""
+    file = work.jobs.result(job or "", "score")
+    _, folder, _, adapter, *_ = work.jobs.get(job or "").arguments
+    return file, Path(folder), scores_in(file, read_card(Path(adapter)))
+
+
+def _chosen(rows: pd.DataFrame, show: str, surest: float) -> pd.DataFrame:
+    """The rows of a kind of decision with at most this confidence; those without a confidence are not sure either."""
+    kept = rows[~(rows[CONFIDENCE] > surest)]
+    return kept if show == EVERYTHING else kept[(kept["decision"] == "answer") == (show == ANSWERED)]
+
+
+def _shown(found: pd.DataFrame, show: str, surest: float) -> tuple[Any, ...]:
+    """How many rows are chosen, and the update that shows them."""
+    kept = _chosen(found, show, surest / 100)
+    cells = readable(kept.head(MAX_ROWS))
+    widths = [column_width([*str(name).split(), *cells[name].map(str)]) for name in cells]
+    counted = COUNTED.format(len(kept), len(found)) + (FIRST_ROWS if len(kept) > MAX_ROWS else "")
+    return counted, gr.update(value=cells, datatype=kinds_of(cells), column_widths=widths, visible=True)
 
 
 def _to_review(table: Path) -> list[str]:
     """The paths of the photos to review first, as many as are shown."""
     file = table.with_name(FIRST)
     return file.read_text(encoding="utf-8").split("\n")[:-1][:MAX_PICTURES] if file.is_file() else []
-
-
-def _readable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The informative columns, with short cells and headings that can be wrapped."""
-    kept = [name for name in rows.columns if name not in LEFT_OUT and rows[name].ne("").any()]
-    return rows[kept].map(_short).rename(columns=words)
-
-
-def _short(cell: str) -> str:
-    """A fraction, such as a probability, with three digits; other cells as they are, if they are short."""
-    try:
-        if "." in cell and abs(float(cell)) < 100:
-            return f"{float(cell):.3g}"
-    except ValueError:
-        pass
-    return cell[:MAX_CELL]
 
 
 def _pictures(folder: Path, paths: Sequence[str]) -> tuple[list[tuple[Any, str]], list[str]]:

@@ -8,6 +8,9 @@ from typing import Any
 
 import gradio as gr
 
+from vlm_ft.runs import Run, stored
+from vlm_ft.scoring.progress import last_printed
+from vlm_ft.training.plan import Plan
 from vlm_ft.work.jobs import Job, Kind
 from vlm_ft.work.workplace import Workplace
 
@@ -21,13 +24,14 @@ EVERY = 2  # seconds between refreshes
 class JobsView:
     """The newest jobs of some kinds.
 
-    `chosen` is the dropdown with one of them, `state` changes with it and its state, `states` with any job's state.
+    `chosen` is the dropdown with one of them. `state` changes with it, its state and its progress; `states`, with any
+    job's state.
     """
 
     def __init__(self, work: Workplace, kinds: Sequence[Kind]) -> None:
         self._work, self._kinds = work, kinds
         jobs = self._jobs()
-        shown = gr.HTML(_table(jobs))
+        shown = gr.HTML(_table(work, jobs))
         self.chosen = gr.Dropdown(_choices(jobs), label="Job", value=jobs[0].id if jobs else None)
         with gr.Row():
             stop = gr.Button("Stop", size="sm", min_width=80)
@@ -47,11 +51,11 @@ class JobsView:
         jobs = self._jobs()
         states = {job.id: job.state for job in jobs}
         value = chosen if chosen in states else next(iter(states), None)
-        state = (value, states[value]) if value else None
+        state = (value, states[value], _progress(self._work, self._work.jobs.get(value))) if value else None
         log = "Reading logs requires the right to train."
         if self._work.may(user_of(request), "train"):
             log = self._work.jobs.log(value) if value else ""
-        return _table(jobs), gr.update(choices=_choices(jobs), value=value), log, state, states
+        return _table(self._work, jobs), gr.update(choices=_choices(jobs), value=value), log, state, states
 
     def _stopped(self, job: str | None, request: gr.Request) -> str:
         return self._changed(self._work.jobs.stop, job, request)
@@ -63,7 +67,7 @@ class JobsView:
         with permitted(self._work, request, "train"):
             if job:
                 change(job)
-        return _table(self._jobs())
+        return _table(self._work, self._jobs())
 
 
 def queued(job: Job, message: str) -> Any:
@@ -76,6 +80,29 @@ def _choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     return [(f"{job.title} ({job.kind}, {job.state})", job.id) for job in jobs]
 
 
-def _table(jobs: Sequence[Job]) -> str:
-    rows = [[escape(part) for part in (job.title, job.state, minute(job.created))] for job in jobs]
+def _table(work: Workplace, jobs: Sequence[Job]) -> str:
+    rows = [[escape(job.title), _state(work, job), minute(job.created)] for job in jobs]
     return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')
+
+
+def _progress(work: Workplace, job: Job) -> tuple[int, int] | None:
+    """How many photos or steps of a running job are done, and of how many; None if that is not known."""
+    if job.state != "running":
+        return None
+    if job.kind == "score":
+        return last_printed(work.jobs.log(job.id))
+    run = Run(work.jobs.folder / job.id / job.out)
+    if job.kind != "train" or not run.plan.is_file():
+        return None
+    last = max((int(entry["step"]) for entry in run.read_losses()), default=0)
+    return last, stored(run.plan, Plan).steps
+
+
+def _state(work: Workplace, job: Job) -> str:
+    """The state of a job; how far it is while it runs."""
+    found = _progress(work, job)
+    if found is None:
+        return job.state
+    done, total = found
+    bar = f'<progress value="{done}" max="{total}" aria-label="{done} of {total}"></progress>'
+    return f"{job.state}, {done} of {total} {bar}"

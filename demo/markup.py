@@ -9,7 +9,7 @@ from html import escape
 def section(title: str, gloss: str, body: str) -> str:
     """A part of an answer under its heading; title and gloss are escaped, the body is HTML."""
     small = f" <small>{escape(gloss)}</small>" if gloss else ""
-    return f'<section class="field"><h3>{escape(title)}{small}</h3>{body}</section>'
+    return f'<section class="field"><h2>{escape(title)}{small}</h2>{body}</section>'
 
 
 def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:

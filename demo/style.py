@@ -29,8 +29,8 @@ CSS = """
 .expected span { color: var(--quiet); overflow-wrap: anywhere; }
 .field { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 0.7rem 0.9rem;
   background: var(--block-background-fill); }
-.field h3 { margin: 0 0 0.4rem; font-size: 0.9rem; font-weight: 600; color: var(--quiet); }
-.field h3 small { font-weight: 400; margin-left: 0.4rem; color: var(--quiet); font-size: inherit; }
+.field h2 { margin: 0 0 0.4rem; font-size: 0.9rem; font-weight: 600; color: var(--quiet); }
+.field h2 small { font-weight: 400; margin-left: 0.4rem; color: var(--quiet); font-size: inherit; }
 .answer .label, .answer .number, .answer .flag { font-size: 1.25rem; font-weight: 650; overflow-wrap: anywhere; }
 .number small { font-size: 0.85rem; font-weight: 400; color: var(--quiet); }
 .flag { display: inline-block; padding: 0.1rem 0.8rem; border-radius: 999px; border: 2px solid currentColor; }
@@ -65,9 +65,16 @@ CSS = """
     color: var(--quiet); }
   .wide td[data-of=""] { text-align: left; font-weight: 600; }
   .wide td:empty { display: none; }
+  .wide td progress { margin-left: auto; }
   #result .grid-container { grid-template-columns: 1fr !important; }
+  input.search-input { width: 7rem !important; min-width: 0 !important; }
 }
-.upload-container .or, .cm-gutterElement { color: var(--quiet) !important; }
+.upload-container .or, .cm-gutterElement, .min_value, .max_value { color: var(--quiet) !important; }
+progress { appearance: none; display: block; width: 100%; max-width: 10rem; height: 0.55rem; border: 0;
+  border-radius: 999px; overflow: hidden; background: var(--border-color-primary); }
+progress::-webkit-progress-bar { background: var(--border-color-primary); }
+progress::-webkit-progress-value { background: var(--color-accent); }
+progress::-moz-progress-bar { background: var(--color-accent); }
 .dark [role="tab"].selected { color: var(--primary-300); }
 .time { white-space: nowrap; }
 .sheet img { margin-top: 2rem; }
@@ -77,7 +84,7 @@ CSS = """
 .sample { display: flex; flex-wrap: wrap; gap: 0.9rem; align-items: flex-start; }
 .sample > img { max-width: min(100%, 20rem); height: auto; border-radius: 6px; }
 .sample > div { flex: 1 1 18rem; min-width: 0; }
-.field h3 { overflow-wrap: anywhere; }
+.field h2 { overflow-wrap: anywhere; }
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }
@@ -92,7 +99,7 @@ CSS = """
 .grid-container.pt-6 { padding-top: 1.9rem; }
 .grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 .gallery-container, .gallery-container .grid-wrap { height: auto !important; }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
+input[role="listbox"] { text-overflow: ellipsis; padding-right: 2.2rem !important; }
 .grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }

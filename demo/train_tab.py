@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+import pandas as pd
 
 from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
 from vlm_ft.errors import UserError
 from vlm_ft.recipe import shipped
 from vlm_ft.runs import RECIPE, Run
 from vlm_ft.tasks import TASKS
+from vlm_ft.work.jobs import Job
 from vlm_ft.work.workplace import Workplace
 
 from .adapters_tab import minutes_of
@@ -25,6 +28,7 @@ from .markup import framed, section
 PROPOSED, BEST = "", ""
 EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')
 
+TRAINING = framed('<p class="rest">In training. The curve is drawn anew as losses are logged; see also the log.</p>')
 TRAINED = framed('<p class="rest">Trained. To serve it, choose and compare it on the Adapters tab.</p>')
 
 
@@ -48,13 +52,14 @@ def train_tab(work: Workplace) -> None:
             with gr.Column(visible=False) as start:
                 minutes = gr.Textbox(label="Minutes of training", placeholder="as in the recipe")
                 train = gr.Button("Train", variant="primary")
+            curve = gr.LinePlot(x="step", y="loss", color="examples", title="Loss by step", height=260, visible=False)
             picture = gr.Image(interactive=False, buttons=["fullscreen"], elem_classes="sheet", visible=False)
             settings = gr.Code(label="Recipe", language=None, interactive=False, visible=False)
     actions = _Actions(work, picture)
     recipe.input(lambda chosen: gr.update(visible=chosen == PROPOSED), recipe, task, **QUIET)
     check.click(actions.check, [name, archive, folder, recipe, task], view.chosen, **PRIVATE)
     train.click(actions.train, [view.chosen, minutes], view.chosen, **PRIVATE)
-    view.state.change(actions.show, view.chosen, [found, picture, settings, start], **QUIET)
+    view.state.change(actions.show, view.chosen, [found, curve, picture, settings, start], **QUIET)
 
 
 @dataclass(frozen=True)
@@ -80,29 +85,48 @@ class _Actions:
 
 
 def _nothing(message: str = EMPTY) -> tuple[Any, ...]:
-    hidden = gr.update(visible=False)
-    return message, hidden, hidden, hidden
+    return message, *[gr.update(visible=False)] * 4
 
 
 def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
-    """The updates that show the result of a job: the summary of the data, examples, the recipe, and how to train."""
+    """The updates that show a job: its summary, losses, examples, the recipe, and how to train."""
     try:
         found = work.jobs.get(job)
+        if found.kind == "train":
+            return _training_shown(work, found)
         if found.state in ("failed", "stopped"):
             return _nothing(_failed(work.jobs.log(job)))
         folder = work.jobs.result(job)
     except UserError:
         return _nothing()
-    if found.kind == "train":
-        _, _, *hidden = _nothing()
-        return TRAINED, _picture(picture, Run(folder).losses, "Loss by step"), *hidden
     summary = Preflight.of(folder)
     return (
         _summary(folder, summary),
+        gr.update(visible=False),
         _picture(picture, folder / EXAMPLES, "Training examples"),
         gr.update(value=(folder / RECIPE).read_text(encoding="utf-8"), visible=True),
         gr.update(visible=not summary.errors),
     )
+
+
+def _training_shown(work: Workplace, job: Job) -> tuple[Any, ...]:
+    """The updates that show a training job: its losses so far, whatever its state."""
+    losses = curves(Run(work.jobs.folder / job.id / job.out).read_losses())
+    messages = {"queued": EMPTY, "running": TRAINING, "done": TRAINED}
+    message = messages.get(job.state) or _failed(work.jobs.log(job.id))
+    _, _, *hidden = _nothing()
+    return message, gr.update(value=losses, visible=not losses.empty), *hidden
+
+
+def curves(losses: Sequence[Mapping[str, float]]) -> pd.DataFrame:
+    """Points of the curves: of the training examples, and of those that decide when to stop."""
+    points = [
+        (entry["step"], entry[key], examples)
+        for key, examples in (("loss", "train"), ("eval_loss", "tune"))
+        for entry in losses
+        if math.isfinite(entry.get(key, math.nan))
+    ]
+    return pd.DataFrame(points, columns=["step", "loss", "examples"])
 
 
 def _picture(shown: gr.Image, file: Path, label: str) -> Any:

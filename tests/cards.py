@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from vlm_ft.adapters import Card, Provenance
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.bases.base_ref import BaseRef
 
@@ -23,6 +23,10 @@ def answered(values: Values) -> Prediction:
     return Prediction(fields={name: FieldValue(value) for name, value in values.items()})
 
 
-def sample_prediction(task: Task) -> Prediction:
-    """The task's sample as an adapter would give it."""
-    return answered(task.sample.model_dump(mode="json"))
+def sample_prediction(task: Task, sure: float | None = None) -> Prediction:
+    """The task's sample as an adapter would give it; `sure`: the probability of each value that is not a list."""
+    values = task.sample.model_dump(mode="json")
+    if sure is None:
+        return answered(values)
+    given = {name: None if isinstance(value, list) else {option_name(value): sure} for name, value in values.items()}
+    return Prediction({name: FieldValue(value, given[name]) for name, value in values.items()})

@@ -17,7 +17,7 @@ from vlm_ft.adapters import read_card
 from vlm_ft.bases.hub import HUB_BASES
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe, shipped
-from vlm_ft.training.memory import GIB
+from vlm_ft.training.rehearse import GIB
 from vlm_ft.training.run import train
 
 DATA = Path(os.environ.get("VLM_FT_DATA", "../shared/data"))

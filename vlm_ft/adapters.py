@@ -112,6 +112,12 @@ class Card(Strict):
             part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
+def version_in_words(number: int | None, fingerprint: str) -> str:
+    """The number of an adapter's version, if it is in a registry, and the start of its card's fingerprint."""
+    short = fingerprint[:8]
+    return short if number is None else f"{number} ({short})"
+
+
 class _Version(BaseModel):
     """The version of a card, readable even if a newer vlm-ft wrote the rest."""
 

@@ -54,7 +54,8 @@ class Run:
     references.json log-likelihoods under the model that the run began with, for methods that compare with it
     bank/           the frozen tower's features of the photos, until training ends
     checkpoints/    the trainer's checkpoints
-    loss.png        the loss curves
+    losses.jsonl    the losses so far, as they are logged
+    loss.png        their curves
     adapter/        PEFT files and card, or a whole model
     evaluation/     the report, and its figures and answers as JSON
     """
@@ -69,7 +70,8 @@ class Run:
         self.references = folder / "references.json"
         self.bank = folder / "bank"
         self.checkpoints = folder / "checkpoints"
-        self.losses = folder / "loss.png"
+        self.losses = folder / "losses.jsonl"
+        self.curves = folder / "loss.png"
         self.adapter = folder / ADAPTER
         self.evaluation = folder / "evaluation"
         self.evaluated = self.evaluation / EVALUATION
@@ -122,6 +124,13 @@ class Run:
         """Raise `RecipeError` if the folder holds a run."""
         if self.state != "empty":
             raise RecipeError(self.folder, "already holds a run", "continue it with --resume, or give another --out")
+
+    def read_losses(self) -> list[dict[str, float]]:
+        """The losses so far: each entry has a `step`, and a `loss` on `train` or an `eval_loss` on `tune`."""
+        if not self.losses.is_file():
+            return []
+        *whole, _ = self.losses.read_text(encoding="utf-8").split("\n")  # the last line may be incomplete
+        return [json.loads(line) for line in whole]
 
     @contextmanager
     def claimed(self, recipe: Recipe, *, resume: bool = False) -> Iterator[None]:

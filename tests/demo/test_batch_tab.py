@@ -1,14 +1,26 @@
-"""What is shown beside a table of answers: its notice, and the photos that cannot be shown, with the reason."""
+"""The table of a scoring job, of any kind, and what is shown beside it."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
+import pandas as pd
+import pytest
 from PIL import Image
-from vlm_ft.demo.batch_tab import EVERYTHING, _pictures, _results, _short, _unshown
+from vlm_ft.demo.batch_tab import ANSWERED, EVERYTHING, UNCERTAIN, _filtered, _pictures, _results, _unshown
+from vlm_ft.demo.scores import _short
 
+from tests.cards import sample_prediction
+from tests.demo.conftest import card_of
 from tests.demo.test_views import Markup
+from vlm_ft.adapters import PEFT_FILES
+from vlm_ft.answers.confidence import closed_fields
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.scoring.export import write_table
+from vlm_ft.scoring.ledger import Row
+from vlm_ft.tasks import TASKS
 
 
 def test_photos_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
@@ -24,29 +36,76 @@ def test_photos_that_cannot_be_shown_are_named(tmp_path: Path) -> None:
     assert _unshown([]) == ""
 
 
-def test_the_notice_of_the_answers_is_shown_once(tmp_path: Path) -> None:
-    rows = "".join(f"{name}.png,none,answer,Generated data.\n" for name in "ab")
-    (tmp_path / "scores.csv").write_text(f"path,kind,decision,notice\n{rows}")
-    jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", str(tmp_path)]))
-    jobs.result.return_value = tmp_path / "scores.csv"
-    shown, _, remarks, _ = _results(Mock(jobs=jobs), Mock(), "job", EVERYTHING)
-    assert Markup(remarks).text == "Generated data."
-    assert "notice" not in shown["value"].columns
+TASK = TASKS["product_defects"]
+CARD = card_of(TASK)
+SURE = (0.5, 0.9, None)  # of each row; the last one failed
 
 
-def test_a_table_of_another_format_is_offered_as_a_file(tmp_path: Path) -> None:
-    (tmp_path / "scores.parquet").write_bytes(b"PAR1\xff")
-    (tmp_path / "first.txt").write_text("a\u2028b.png\n", encoding="utf-8")
-    Image.new("RGB", (20, 10)).save(tmp_path / "a\u2028b.png")
-    jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", str(tmp_path)]))
-    jobs.result.return_value = tmp_path / "scores.parquet"
-    rows, first, remarks, file = _results(Mock(jobs=jobs), Mock(), "job", EVERYTHING)
-    assert not rows["visible"]
-    assert [name for _, name in first["value"]] == ["a\u2028b.png"]
-    assert "This table is a .parquet file: download it." in Markup(remarks).text
-    assert file["visible"]
+@pytest.fixture(params=["csv", "parquet", "jsonl"])
+def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A table of three rows, with the card of its adapter and the photos."""
+    rows = []
+    for number, sure in enumerate(SURE):
+        answer = Prediction.failed("no image")
+        if sure is not None:
+            answer = replace(sample_prediction(TASK, sure), decision="answer" if sure == 0.9 else "ask a person")
+        rows.append(Row(f"00{number}.png", "", 20, 10, answer))
+    CARD.write(tmp_path)
+    for name in PEFT_FILES:
+        (tmp_path / name).touch()
+    place = tmp_path / f"scores.{request.param}"
+    write_table(place, CARD, rows)
+    return place
+
+
+def results(file: Path, show: str = EVERYTHING, surest: float = 100) -> tuple[str, pd.DataFrame, list[str], str]:
+    """What is counted, the rows with the kinds of their columns, and the remarks."""
+    folder = str(file.parent)
+    jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", folder, "--adapter", folder]))
+    jobs.result.return_value = file
+    counted, rows, _, remarks, download = _results(Mock(jobs=jobs), Mock(), "job", show, surest)
+    assert download["visible"]
+    again, filtered = _filtered(Mock(jobs=jobs), "job", show, surest)
+    assert (again, list(filtered["value"]["path"])) == (counted, list(rows["value"]["path"]))
+    return Markup(counted).text, rows["value"], rows["datatype"], Markup(remarks).text
+
+
+def test_rows_are_chosen_by_decision_and_confidence(file: Path) -> None:
+    counted, rows, *_ = results(file)
+    assert counted == "3 of 3 rows"
+    assert list(rows["path"]) == ["000.png", "001.png", "002.png"]
+    for show, surest, kept in ((ANSWERED, 100, [1]), (UNCERTAIN, 100, [0, 2]), (EVERYTHING, 60, [0, 2])):
+        counted, rows, *_ = results(file, show, surest)
+        assert list(rows["path"]) == [f"00{number}.png" for number in kept]
+        assert counted == f"{len(kept)} of 3 rows"
+
+
+def test_numbers_are_numbers_whatever_the_kind_of_table(file: Path) -> None:
+    _, rows, kinds, _ = results(file)
+    found = dict(zip(rows, kinds, strict=True))
+    assert {name for name, kind in found.items() if kind == "number"} >= {"confidence", "findings count"}
+    assert found["path"] == found["kind"] == "str"
+    fields = len(closed_fields(CARD.form))
+    assert list(rows["confidence"].dropna()) == pytest.approx([sure**fields for sure in SURE if sure], rel=0.01)
+
+
+def test_the_notice_of_the_answers_is_shown_once(file: Path) -> None:
+    _, rows, _, remarks = results(file)
+    assert CARD.notice
+    assert remarks == CARD.notice
+    assert "notice" not in rows
+
+
+def test_photos_to_review_that_were_deleted_are_not_missed(file: Path, tmp_path: Path) -> None:
+    file.with_name("first.txt").write_text("000.png\n", encoding="utf-8")
+    assert "Photos that cannot be shown: 1" in results(file)[3]
+    arguments = ["score", str(tmp_path / "gone"), "--adapter", str(tmp_path)]
+    jobs = Mock(get=lambda job: Mock(state="done", arguments=arguments), result=lambda *_: file)
+    remarks = Markup(_results(Mock(jobs=jobs), Mock(), "job", EVERYTHING, 100)[3]).text
+    assert "The photos have been deleted." in remarks
+    assert "cannot be shown" not in remarks
 
 
 def test_amounts_are_shown_in_full() -> None:
-    cells = {"0.123456": "0.123", "1234": "1234", "1840.5": "1840.5", "007": "007", "inf": "inf", "a.b": "a.b"}
+    cells = {0.123456: 0.123, 1234: 1234, 1840.5: 1840.5, "007": "007", "a.b": "a.b", "0.123456": "0.123456"}
     assert {cell: _short(cell) for cell in cells} == cells

@@ -19,6 +19,10 @@ pytestmark = [
 ]
 
 
+STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
+    ...(await indexedDB.databases()).map(each => each.name)]"""
+
+
 @pytest.fixture
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
@@ -48,6 +52,7 @@ def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
         sync_api.expect(page.locator("#result img").first).to_be_visible()
         assert page.evaluate("window.pwned") is None
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.evaluate(STORED) == []
         page.close()
     assert [url for url in strangers if not url.startswith((address, "data:", "blob:"))] == []
 

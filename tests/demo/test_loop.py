@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import threading
@@ -74,13 +75,26 @@ def page(address: str) -> Iterator[Any]:
         browser.close()
 
 
+def answer_shown(page: Any) -> dict[str, Any]:
+    """Ask about the photo, and download the answer."""
+    page.get_by_role("tab", name="Assess").click()
+    page.get_by_role("button", name="Assess", exact=True).click()
+    download = page.get_by_role("button", name="Download JSON")
+    sync_api.expect(download).to_be_hidden()  # of the answer before
+    page.get_by_text("Answer as JSON or PDF").click(timeout=PATIENCE)
+    with page.expect_download() as saved:
+        download.click()
+    answer: dict[str, Any] = json.loads(Path(saved.value.path()).read_bytes())
+    return answer
+
+
 def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawings: Path) -> None:
     photo = sorted((drawings / "JPEGImages").glob("*.png"))[0]
     page.get_by_role("button", name="Assess", exact=True).wait_for()
     page.locator("input[type=file]").first.set_input_files(photo)
     page.locator(".caption-label").first.wait_for()
-    page.get_by_role("button", name="Assess", exact=True).click()
-    page.get_by_text("Review this answer").click(timeout=PATIENCE)
+    first = answer_shown(page)
+    page.get_by_text("Review this answer").click()
     panel = page.locator("#result")
     no = panel.get_by_role("radio", name="No", exact=True)
     no.wait_for()
@@ -114,6 +128,10 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_role("button", name="Compare the chosen adapter").click()
     page.get_by_text("test examples", exact=False).first.wait_for(timeout=PATIENCE)
     assert work.registry.current("parts").number == 2
+    second = answer_shown(page)
+    assert second["version"].startswith("2 (")
+    assert second["fields"]["kind"]["distribution"] != first["fields"]["kind"]["distribution"]
+    page.get_by_role("tab", name="Adapters").click()
     page.get_by_text("Test samples of the current version").click()
     page.get_by_text(LEGEND).or_(page.get_by_text("No matching samples.")).first.wait_for()
     page.get_by_role("radio", name="All samples").locator("xpath=..").click()
@@ -124,6 +142,9 @@ def test_a_correction_becomes_the_next_version(page: Any, work: Workplace, drawi
     page.get_by_role("button", name="Go back to the previous version").click()
     page.get_by_text("rolled back from 2").wait_for()
     assert work.registry.current("parts").number == 1
+    third = answer_shown(page)
+    assert third["version"] == first["version"]
+    assert third["fields"]["kind"]["distribution"] == pytest.approx(first["fields"]["kind"]["distribution"])
 
     page.get_by_role("tab", name="History").click()
     page.get_by_label("Search").fill("parts")

@@ -14,18 +14,19 @@ from tests.demo.conftest import HOSTILE
 from tests.demo.test_views import Markup
 from vlm_ft.data.preflight import CHECK_PAGE, ROWS, Preflight
 from vlm_ft.errors import DataError
-from vlm_ft.runs import RECIPE
+from vlm_ft.runs import RECIPE, Run
 
 
 def shown(folder: Path, kind: str = "preflight", state: str = "done", log: str = "") -> tuple[Any, ...]:
-    """The updates for a job: summary, picture, recipe, and how to train."""
+    """The updates for a job: summary, curve, picture, recipe, and how to train."""
 
     def result(job: str) -> Path:
         if state != "done":
             raise DataError("", "no result yet")
         return folder
 
-    jobs = SimpleNamespace(get=lambda job: SimpleNamespace(kind=kind, state=state), log=lambda job: log, result=result)
+    job = SimpleNamespace(id="1", kind=kind, state=state, out=folder.name)
+    jobs = SimpleNamespace(get=lambda _: job, log=lambda _: log, result=result, folder=folder.parent.parent)
     with gr.Blocks():
         return _shown(SimpleNamespace(jobs=jobs), gr.Image(), "1")
 
@@ -42,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_everything_is_shown_before_training(folder: Path) -> None:
-    html, picture, settings, start = shown(folder)
+    html, curve, picture, settings, start = shown(folder)
     markup = Markup(html)
     assert "40 steps: about 3.0 min" in markup.text
     assert "0 errors, 2 warnings" in markup.text
@@ -50,7 +51,7 @@ def test_everything_is_shown_before_training(folder: Path) -> None:
     assert html.count("<iframe sandbox ") == 1
     assert "<p title" not in html
     assert settings["value"] == "name: castings\n"
-    assert (start["visible"], picture["visible"]) == (True, False)
+    assert (start["visible"], picture["visible"], curve["visible"]) == (True, False, False)
 
 
 def test_errors_keep_training_from_starting(folder: Path) -> None:
@@ -64,11 +65,21 @@ def test_errors_keep_training_from_starting(folder: Path) -> None:
 def test_a_job_that_fails_says_why(folder: Path) -> None:
     html, *hidden = shown(folder, state="failed", log=f"reading\nerror: {HOSTILE}: holds nothing\n")
     assert Markup(html).text.strip() == f"{HOSTILE}: holds nothing"
-    assert [part["visible"] for part in hidden] == [False] * 3
+    assert [part["visible"] for part in hidden] == [False] * 4
     assert shown(folder, state="running")[0] == EMPTY
 
 
-def test_a_finished_training_says_how_to_serve_it(folder: Path) -> None:
-    html, _, settings, start = shown(folder, kind="train")
-    assert "on the Adapters tab" in html
-    assert (settings["visible"], start["visible"]) == (False, False)
+@pytest.mark.parametrize(
+    ("state", "says"), [("running", "In training"), ("done", "on the Adapters tab"), ("failed", "full")]
+)
+def test_the_losses_of_a_training_are_shown_from_its_first_steps_on(tmp_path: Path, state: str, says: str) -> None:
+    run = tmp_path / "1" / "run"
+    run.mkdir(parents=True)
+    html, curve, *_ = shown(run, "train", state, "error: the disk is full\n")
+    assert says in html
+    assert curve["visible"] is False
+    Run(run).losses.write_text('{"step": 1, "loss": 2.5}\n{"step": 1, "eval_loss": 3.0}\n{"step": 2, "lo')
+    html, curve, *hidden = shown(run, "train", state, "error: the disk is full\n")
+    assert says in html
+    assert curve["value"].to_dict("list") == {"step": [1, 1], "loss": [2.5, 3.0], "examples": ["train", "tune"]}
+    assert [part["visible"] for part in hidden] == [False] * 3

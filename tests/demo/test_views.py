@@ -22,11 +22,12 @@ from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
-TAGS = {"div", "section", "h3", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
+TAGS = {"div", "section", "h2", "p", "strong", "small", "span", "b", "i", "ul", "li", "details", "summary"}
 EMPTY_TAGS = {"img"}
-TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe"}
+TAGS |= {"table", "caption", "thead", "tbody", "tr", "th", "td", "dl", "dt", "dd", "pre", "iframe", "progress"}
 ATTRIBUTES = {"class", "role", "style", "scope", "tabindex", "aria-current", "aria-hidden", "aria-label", "data-of"}
 ATTRIBUTES |= {"sandbox", "title", "srcdoc"}  # of an iframe with a page
+ATTRIBUTES |= {"value", "max"}  # of a progress bar
 
 
 class Markup(HTMLParser):

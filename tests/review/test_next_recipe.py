@@ -38,16 +38,19 @@ def test_the_test_set_stays_and_reviews_are_learned(run_of: Callable[..., Path],
     run = run_of("fast_vlm")
     reviewed(tmp_path / "reviews", run, "trial" if place == "run" else "parts")
     adapter = run if place == "run" else Registry(tmp_path / "adapters").add("parts", run).folder
-    found = write_next_recipe(tmp_path / "reviews", adapter, tmp_path / "next.yaml").reviews
+    added = write_next_recipe(tmp_path / "reviews", adapter, tmp_path / "next.yaml")
+    found, version = added.reviews, read_card(run / "adapter").fingerprint
     assert [review.verdict for review in found] == ["accepted", "corrected", "rejected"]
+    assert str(added) == f"adds 1 accepted, 1 corrected, 1 rejected; answered by version {version[:8]}"
+    assert {review.card for review in Reviews(tmp_path / "next-reviews").last()} == {version}
     before, after = (
         load(load_recipe(run / "recipe.yaml"), run / "splits.jsonl"),
         load(load_recipe(tmp_path / "next.yaml")),
     )
     for role in ("tune", "test"):
         assert [case.example.id for case in after.cases[role]] == [case.example.id for case in before.cases[role]]
-    added = {case.example.id for case in after.cases["train"]} - {case.example.id for case in before.cases["train"]}
-    assert added == {review.case for review in found}  # a rejected answer is for methods that learn from it
+    learned = {case.example.id for case in after.cases["train"]} - {case.example.id for case in before.cases["train"]}
+    assert learned == {review.case for review in found}  # a rejected answer is for methods that learn from it
     assert after.form.fingerprint == before.form.fingerprint
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +49,27 @@ def test_corrections_are_cases_to_learn_from(card: Card, tmp_path: Path) -> None
         [(answer, False)],
     ]
     assert [review.reviewer for review in store.last()] == ["ann", None, None]
+
+
+def test_the_version_that_answered_is_stored(card: Card, tmp_path: Path) -> None:
+    store = Reviews(tmp_path)
+    store.add(card, [photo(1)], "", answer_of(card), "accepted")
+    store.add(card.model_copy(update={"number": 3}), [photo(2)], "", answer_of(card), "accepted")
+    unnumbered, numbered = store.last()
+    assert (unnumbered.version, numbered.version) == (None, 3)
+    assert unnumbered.card == numbered.card == card.fingerprint
+    assert numbered.answered_by == f"3 ({card.fingerprint[:8]})"
+
+
+def test_reviews_without_a_version_can_still_be_read(card: Card, tmp_path: Path) -> None:
+    store = Reviews(tmp_path)
+    store.add(card, [photo(1)], "", answer_of(card), "accepted")
+    lines = tmp_path / "reviews.jsonl"
+    entry = json.loads(lines.read_text())
+    del entry["version"], entry["card"]
+    lines.write_text(json.dumps(entry) + "\n")
+    assert [review.answered_by for review in store.last()] == ["unknown"]
+    assert len(read(Source(path=tmp_path)).examples) == 1
 
 
 def test_a_later_verdict_replaces_the_earlier_one(card: Card, tmp_path: Path) -> None:

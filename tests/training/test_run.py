@@ -183,6 +183,9 @@ def test_a_resumed_run_logs_the_losses_of_an_uninterrupted_one(
     train_until(7, recipe, tmp_path / "run", quiet, monkeypatch)
     train(recipe, tmp_path / "run", resume=True, console=quiet)
     assert losses(tmp_path / "run") == losses(tmp_path / "unbroken")
+    watched = Run(tmp_path / "run").read_losses()
+    assert watched == Run(tmp_path / "unbroken").read_losses()
+    assert [entry["loss"] for entry in watched if "loss" in entry] == losses(tmp_path / "run")
 
 
 def test_a_resumed_policy_is_held_to_the_start_of_its_run(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 
 from fastapi import FastAPI, Request
@@ -51,6 +52,7 @@ def service(
     tokens: Path | None,
     log: Path | None,
     with_app: bool,
+    uploads_kept: timedelta,
     base: str | None,
     memory: int | None,
     waiting: int,
@@ -65,7 +67,7 @@ def service(
     place = None
     if versions is not None and work is not None:
         size = engine.base.model.get_memory_footprint()
-        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known, size)
+        place = Workplace(versions, Reviews(work / "reviews"), Jobs(work / "jobs"), root, known, size, uploads_kept)
     api = build_service(predictor, tokens=known, meter=meter, waiting=waiting, work=place)
     if with_app:
         blocks = build_app(predictor, work=place, history=decisions.search if decisions is not None else None)

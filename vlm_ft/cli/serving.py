@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,9 @@ def serve(
         int,
         typer.Option(min=1, help="maximum requests in progress; others are refused. Each may hold 0.3 GB of photos"),
     ] = 16,
+    keep_uploads: Annotated[
+        float, typer.Option(min=0, help="with --work: days after a job until what was uploaded for it is deleted")
+    ] = 7,
     precision: PrecisionOption = "fp32",
 ) -> None:
     """Serve adapters over HTTP, with the app.
@@ -100,6 +104,7 @@ def serve(
         tokens=tokens,
         log=log,
         with_app=app_,
+        uploads_kept=timedelta(days=keep_uploads),
         base=base,
         memory=memory * 2**20 if memory is not None else None,
         waiting=waiting,

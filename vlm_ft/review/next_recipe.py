@@ -34,6 +34,7 @@ class Added:
     def __str__(self) -> str:
         counts = Counter(review.verdict for review in self.reviews)
         added = f"adds {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}"
+        added += f"; answered by version {', '.join(sorted({review.answered_by for review in self.reviews}))}"
         left_out = f"; leaves out {len(self.known)}, whose photos are in tune, calibrate or test"
         return added + (left_out if self.known else "")
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
 from datasets_vision.placing import end_line, whole_file
-from vlm_ft.adapters import Card
+from vlm_ft.adapters import Card, version_in_words
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.task import Values
 from vlm_ft.data.tiles import with_more_items
@@ -32,13 +32,17 @@ log = logging.getLogger(__name__)
 class Review(Strict):
     """One verdict. `photos` are files in the store's folder `photos`; `correct` is None unless fields were corrected.
 
-    `case` identifies the photos and the text; `form` is the fingerprint of the adapter's form.
+    `case` identifies the photos and the text. `version` and `card` are the number in the registry, if any, and the
+    fingerprint of the version that answered, as in the decision log; reviews of vlm-ft 0.2 have neither. `form` is the
+    fingerprint of its form.
     """
 
     case: str
     time: str
     reviewer: str | None
     adapter: str
+    version: int | None = None
+    card: str | None = None
     task: str
     form: str
     photos: tuple[str, ...]
@@ -46,6 +50,11 @@ class Review(Strict):
     answer: dict[str, Any]
     verdict: Verdict
     correct: dict[str, Any] | None = None
+
+    @property
+    def answered_by(self) -> str:
+        """The adapter's version that gave the answer."""
+        return version_in_words(self.version, self.card) if self.card else "unknown"
 
 
 class Reviews:
@@ -66,8 +75,9 @@ class Reviews:
         correct: Values | None = None,
         reviewer: str | None = None,
     ) -> Review:
-        """Store a verdict on an adapter's answer; photos are stored as PNG, without metadata.
+        """Store a verdict on the answer of an adapter, `card` being that of the version that gave it.
 
+        Photos are stored as PNG, without metadata.
         A correction equal to the answer is stored as accepted. Raises `FormError` for an answer or a correction that
         does not fit the adapter's form, and `OSError` if the folder cannot be written.
         """
@@ -86,6 +96,8 @@ class Reviews:
             time=datetime.now(UTC).isoformat(timespec="seconds"),
             reviewer=reviewer,
             adapter=card.name,
+            version=card.number,
+            card=card.fingerprint,
             task=card.form.task,
             form=card.form.fingerprint,
             photos=names,

@@ -23,6 +23,7 @@ from vlm_ft.reward_model import RewardModel
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_beside, check_target
 from vlm_ft.scoring.first import write_first
+from vlm_ft.scoring.progress import printed
 from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder, decoded_here
 
@@ -167,7 +168,10 @@ def _print_summary(report: ScoreReport, console: Console, what: str, review: Pat
 
 @contextmanager
 def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar; yields the function that updates it."""
+    """Show a progress bar, or lines if there is no terminal; yields the function that updates it."""
+    if not console.is_terminal:
+        yield printed(console)
+        return
     with rich.progress.Progress(
         rich.progress.TextColumn("scoring"),
         rich.progress.BarColumn(),
@@ -176,7 +180,6 @@ def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
         rich.progress.TimeRemainingColumn(),
         rich.progress.TextColumn("{task.description}"),
         console=console,
-        disable=not console.is_terminal,
     ) as bar:
         task = bar.add_task("", total=None)
 

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 from collections.abc import AsyncIterator, Sequence
@@ -54,9 +55,11 @@ from vlm_ft.service.served import NotServedError, card_of
 from vlm_ft.service.work import add_work_routes
 from vlm_ft.work.jobs import UnknownJobError
 from vlm_ft.work.tokens import Tokens
+from vlm_ft.work.uploads import delete_old_uploads
 from vlm_ft.work.workplace import Workplace
 
 THIS_MACHINE = ("127.0.0.1", "localhost")
+BETWEEN_DELETIONS = 600  # seconds between deletions of old uploads
 SERVER_FAULTS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO})
 
 log = logging.getLogger(__name__)
@@ -80,10 +83,13 @@ def build_service(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         remove_leftovers()
+        deleting = asyncio.create_task(_delete_old_uploads(work)) if work is not None else None
         anyio.to_thread.current_default_thread_limiter().total_tokens = waiting + 16  # these and the app's
         try:
             yield
         finally:
+            if deleting is not None:
+                deleting.cancel()
             if work is not None:
                 work.jobs.close()
 
@@ -105,6 +111,16 @@ def build_service(
     if work is not None:
         add_work_routes(api, predictor, work)
     return api
+
+
+async def _delete_old_uploads(work: Workplace) -> None:
+    """Deletes old uploads from time to time, until it is cancelled."""
+    while True:
+        try:
+            await anyio.to_thread.run_sync(delete_old_uploads, work)
+        except Exception:  # such as a file system that cannot be written: the next time may be better
+            log.exception("old uploads could not be deleted")
+        await asyncio.sleep(BETWEEN_DELETIONS)
 
 
 def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:

@@ -243,6 +243,8 @@ def _add_version_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> 
 
 
 def _page(file: Path) -> FileResponse:
+    if not file.is_file():
+        raise DataError("", "the page was deleted with the upload that it shows", "upload the files again")
     return FileResponse(file, headers={"Content-Security-Policy": PAGE_POLICY})
 
 

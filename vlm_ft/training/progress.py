@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from transformers import TrainerCallback
 
+from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError
 from vlm_ft.runs import store, stored
 from vlm_ft.training.methods import Method
@@ -61,6 +63,30 @@ class ShowProgress(TrainerCallback):  # type: ignore[misc]
 
     def _losses_text(self) -> str:
         return "  ".join(f"{word} {value:.3f}" for word, value in self.losses.items())
+
+
+class KeepLosses(TrainerCallback):  # type: ignore[misc]
+    """Appends losses to a file as they are logged, so that a run can be watched; only the first process writes."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Begin with the losses of the checkpoint that the run resumes from."""
+        if state.is_world_process_zero:
+            with whole_file(self.file) as part:
+                part.write_text("".join(map(_line, state.log_history)), encoding="utf-8")
+
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Append what was logged."""
+        if state.is_world_process_zero:
+            with self.file.open("a", encoding="utf-8") as file:
+                file.write(_line(state.log_history[-1]))
+
+
+def _line(entry: Mapping[str, float]) -> str:
+    kept = {key: entry[key] for key in ("step", *LOSSES) if key in entry}
+    return json.dumps(kept) + "\n" if len(kept) > 1 else ""
 
 
 class StopAtFaults(TrainerCallback):  # type: ignore[misc]

@@ -23,7 +23,7 @@ from vlm_ft.training.master_weights import master_weights
 from vlm_ft.training.model_card import model_card
 from vlm_ft.training.plan import Plan
 from vlm_ft.training.prepare import Prepared, prepare, workers
-from vlm_ft.training.progress import KeepTime, ShowProgress, draw_losses
+from vlm_ft.training.progress import KeepLosses, KeepTime, ShowProgress, draw_losses
 from vlm_ft.training.projector import initialise_projector
 from vlm_ft.training.references import set_references
 from vlm_ft.training.rehearse import measure, peak_memory
@@ -114,7 +114,7 @@ def _run_trainer(
         schedule,
         out=run.checkpoints,
         workers=workers(recipe.training, prepared.dataset),
-        callbacks=[progress, clock],
+        callbacks=[progress, clock, KeepLosses(run.losses)],
     )
     checkpoint = run.checkpoint if resume else None
     for fault in run.passed_over if resume else ():
@@ -131,7 +131,7 @@ def _run_trainer(
     folder = run.adapter
     state = running.accelerator.get_state_dict(running.model) if running.is_fsdp_enabled else None  # from all processes
     if running.is_world_process_zero():
-        draw_losses(running.state.log_history, run.losses)
+        draw_losses(running.state.log_history, run.curves)
         attached.model.save_pretrained(str(folder), state_dict=state)
         if attached.whole:
             prepared.base.reader.processor.save_pretrained(str(folder))

@@ -1,4 +1,7 @@
-"""Unpack untrusted zip files below one folder, within limits that are checked while writing."""
+"""Unpack untrusted zip files below one folder, within limits that are checked while writing.
+
+Photos lose their metadata.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
+from datasets_vision.metadata import remove_metadata
 from datasets_vision.walk import IMAGE_SUFFIXES
 from vlm_ft.errors import DataError, cause
 
@@ -63,6 +67,7 @@ def _unpack(archive: BinaryIO, folder: Path, place_of: Callable[[zipfile.ZipInfo
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with opened.open(entry) as source, place.open("wb") as file:
                     limit -= _copy(source, file, limit)
+                remove_metadata(place)
     except (zipfile.BadZipFile, lzma.LZMAError, zlib.error, RuntimeError, ValueError, EOFError, OSError) as error:
         if isinstance(error, DataError) or getattr(error, "errno", None) == errno.ENOSPC:
             raise

@@ -199,8 +199,10 @@ class Jobs:
         if kind not in (None, found.kind):
             raise DataError("", f"job {job} is of kind {found.kind}", f"give a job of kind {kind}")
         path = self.folder / found.id / found.out
-        if found.state != "done" or not path.exists():
+        if found.state != "done":
             raise DataError("", f"job {job} has no result yet", "wait until its state is done")
+        if not path.exists():
+            raise DataError("", f"the result of job {job} was deleted with its upload", "upload the files again")
         return path
 
     def stop(self, job: str) -> Job:

@@ -7,9 +7,11 @@ import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from datasets_vision.metadata import remove_metadata
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.data.preflight import Preflight
 from vlm_ft.errors import AdapterError, DataError, RecipeError, nearest
@@ -28,6 +30,8 @@ from vlm_ft.work.tokens import Right, Tokens
 
 Table = Literal["csv", "parquet", "jsonl"]
 RUN, REVIEW, PREFLIGHT = "run", "review.html", "preflight"
+PHOTOS, DATA = "photos", "data"  # what was uploaded for a job, within its folder
+UPLOADS_KEPT = timedelta(days=7)
 MAX_NAME = 50  # characters of an uploaded file's name; file systems allow 255 bytes
 
 
@@ -37,6 +41,7 @@ class Workplace:
 
     `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything. `base_bytes`:
     the size of the base that is served, which stands for that of any base in the estimate of a job's memory.
+    `uploads_kept`: see `delete_old_uploads`.
     """
 
     registry: Registry
@@ -45,6 +50,7 @@ class Workplace:
     root: Path | None = None
     tokens: Tokens | None = None
     base_bytes: int = 0
+    uploads_kept: timedelta = UPLOADS_KEPT
 
     def may(self, user: str | None, right: Right) -> bool:
         """Whether this user has the right."""
@@ -61,7 +67,7 @@ class Workplace:
         if bool(files) == bool(folder):
             raise DataError("photos, folder", "give one of the two", "send photos or a zip file, or name a folder")
         with self.jobs.preparing() as place:
-            photos = _below(self.root, folder) if folder else _store(files, place / "photos")
+            photos = _below(self.root, folder) if folder else _store(files, place / PHOTOS)
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
@@ -98,7 +104,7 @@ class Workplace:
         if bool(files) == bool(folder) or len(files) > 1:
             raise DataError("data", "give one zip file or one folder", "upload a zip file, or name a folder")
         with self.jobs.preparing() as place, _as_data_errors():
-            data = _below(self.root, folder) if folder else unpack_data(files[0][1], place / "data").resolve()
+            data = _below(self.root, folder) if folder else unpack_data(files[0][1], place / DATA).resolve()
             chosen = ["--recipe", _shipped(recipe)] if recipe else ["--task", task_of(task).name] if task else []
             arguments = ["preflight", str(data), "--out", PREFLIGHT, "--name", name, "--untrusted", *chosen]
             title = f"{name}: {folder or 'a zip file'}"  # its name may be a person's
@@ -150,7 +156,7 @@ def _peak_here(training: Mapping[str, Any]) -> int:
 
 
 def _store(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
-    """The new folder `photos` with these files; zip files are unpacked."""
+    """The new folder `photos` with these files, without metadata; zip files are unpacked."""
     photos.mkdir()
     for number, (name, content) in enumerate(files, 1):
         if zipfile.is_zipfile(content) or name.lower().endswith(".zip"):
@@ -163,6 +169,7 @@ def _store(files: Sequence[tuple[str, BinaryIO]], photos: Path) -> Path:
         content.seek(0)
         with target.open("wb") as out:
             shutil.copyfileobj(content, out)
+        remove_metadata(target)
     return photos.resolve()
 
 

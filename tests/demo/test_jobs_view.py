@@ -1,0 +1,56 @@
+"""The table of jobs shows how far a running one is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from vlm_ft.demo.jobs_view import _table
+
+from tests.demo.test_views import Markup
+from vlm_ft.registry import Registry
+from vlm_ft.review.store import Reviews
+from vlm_ft.runs import Run, store
+from vlm_ft.training.plan import Plan
+from vlm_ft.work.jobs import LOG, Jobs, Kind
+from vlm_ft.work.workplace import RUN, Workplace
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)
+    jobs = Jobs(tmp_path / "jobs")
+    yield Workplace(Registry(tmp_path / "adapters"), Reviews(tmp_path / "reviews"), jobs)
+    jobs.close()
+
+
+def running(work: Workplace, kind: Kind, out: str) -> Path:
+    """The folder of a job that runs."""
+    with work.jobs.preparing() as place:
+        work.jobs.submit(place, kind, "a job", [], out, None)
+    work.jobs._running = place.name
+    return place
+
+
+def states(work: Workplace) -> str:
+    return Markup(_table(work, work.jobs.all())).text
+
+
+def test_the_photos_that_are_scored_are_counted(work: Workplace) -> None:
+    place = running(work, "score", "scores.csv")
+    assert " of " not in states(work)
+    (place / LOG).write_text("loading\nscored 16 of 1000, 2.5 images/s\nscored 120 of 1000, 3.1 images/s\n")
+    assert "running, 120 of 1000" in states(work)
+    work.jobs._running = None
+    assert " of " not in states(work)
+
+
+def test_the_steps_of_a_training_are_counted(work: Workplace) -> None:
+    run = Run(running(work, "train", RUN) / RUN)
+    assert " of " not in states(work)
+    run.folder.mkdir()
+    store(run.plan, Plan(steps=40, rows=8, every=20, step=1.0, look=0.0).model_dump())
+    assert "running, 0 of 40" in states(work)
+    run.losses.write_text('{"step": 5, "loss": 2.5}\n{"step": 10, "loss": 2.1}\n')
+    assert "running, 10 of 40" in states(work)
