@@ -13,11 +13,12 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
+from vlm_ft.answers.verdict import verdict_of
 
 from .derived_view import derived_view
 from .markup import section, table
 from .photo_view import PHOTO, Mark, colour, marks
-from .wording import NO, YES, in_words, option_in_words, percent, title, words
+from .wording import NO, YES, in_words, option_in_words, percent, title, verdict_in_words, words
 
 MOST_BARS = 6
 MOST_CHIPS = 12
@@ -26,7 +27,7 @@ NUMBER = "No."
 
 
 def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
-    """The answer about this many photos: notice, decision, fields and derived results. An error is one line."""
+    """The answer about this many photos: verdict, decision, notice, fields, derived results. An error is one line."""
     if prediction.error is not None:
         return message_view(prediction.error, card.notice)
     placed = marks(card.form, prediction, photos)
@@ -37,10 +38,18 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    body = (
-        _decision(prediction) + fields + _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction)
-    )
-    return f'<div class="answer" role="status">{notice_view(card.notice)}{body}</div>'
+    above = verdict_view(card.form, prediction) + _decision(prediction) + notice_view(card.notice)
+    below = _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction)
+    return f'<div class="answer" role="status">{above}{fields}{below}</div>'
+
+
+def verdict_view(form: Form, prediction: Prediction) -> str:
+    """What the answer comes down to, in colour; without a fill if a person must decide."""
+    verdict = verdict_of(form, prediction)
+    if verdict is None:
+        return ""
+    unsure = "" if prediction.decision == "answer" else " unsure"
+    return f'<p class="verdict {verdict.tone}{unsure}">{escape(verdict_in_words(verdict))}</p>'
 
 
 def message_view(message: str, notice: str = "") -> str:

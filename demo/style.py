@@ -81,6 +81,13 @@ CSS = """
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }
+.verdict { border-radius: 10px; padding: 0.6rem 0.9rem; border: 2px solid var(--tone); background: var(--tone);
+  color: #fff !important; font-size: 1.5rem; font-weight: 700; line-height: 1.3; overflow-wrap: anywhere; }
+.verdict { --tone: #1f5fbf; }
+.verdict.good { --tone: #1a7434; }
+.verdict.doubtful { --tone: #9a5b00; }
+.verdict.bad { --tone: #b91c1c; }
+.verdict.unsure { background: none; border-style: dashed; color: var(--body-text-color) !important; }
 .banner { border-radius: 10px; padding: 0.7rem 0.9rem; border: 1px solid; overflow-wrap: anywhere; }
 .banner, .banner strong { color: inherit !important; }
 .banner.ask { background: #fff4d6; border-color: #d9a400; color: #5c4400 !important; }

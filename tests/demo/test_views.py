@@ -10,6 +10,7 @@ from PIL import Image, ImageChops
 from vlm_ft.demo.answer_view import answer_view, empty_view, message_view
 from vlm_ft.demo.card_view import card_view, figures
 from vlm_ft.demo.photo_view import LONGEST, drawn, marks
+from vlm_ft.demo.wording import verdict_in_words
 
 from tests.cards import sample_prediction
 from tests.demo.conftest import HOSTILE, card_of
@@ -18,6 +19,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.answers.verdict import verdict_of
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
@@ -145,6 +147,19 @@ def test_no_text_becomes_markup(bars: bool) -> None:
     assert "None listed." in text
     assert ("75 %" in text) is bars
     assert ("<1 %" in text) is bars
+
+
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_an_answer_begins_with_its_verdict(task: Task) -> None:
+    card, prediction = card_of(task), sample_prediction(task)
+    verdict = verdict_of(card.form, prediction)
+    assert verdict is not None
+    shown = answer_view(card, prediction)
+    assert Markup(shown).text.startswith(verdict_in_words(verdict))
+    assert f'class="verdict {verdict.tone}"' in shown
+    referred = answer_view(card, replace(prediction, decision="ask a person", reason="too dark"))
+    assert f'class="verdict {verdict.tone} unsure"' in referred
+    assert Markup(referred).text.startswith(f"{verdict_in_words(verdict)}Ask a person. Too dark.")
 
 
 def test_decision_and_error_are_shown() -> None:
