@@ -1,4 +1,7 @@
-"""What Gradio's components lack for screen readers and keyboards, added in the browser as they appear."""
+"""What Gradio's components lack for screen readers and keyboards, added in the browser as they appear.
+
+Files are pasted by Ctrl+V into the upload that is shown; Gradio's own button needs HTTPS.
+"""
 
 FIXES = """<script>
 (() => {
@@ -18,6 +21,13 @@ FIXES = """<script>
             outer.addEventListener("click", event => { if (!inner.contains(event.target)) inner.click(); });
         }
     };
+    document.addEventListener("paste", event => {
+        const shown = input => input.closest("button, .icon-button")?.checkVisibility();
+        const input = [...all("input[type=file]")].find(shown);
+        if (!input || !event.clipboardData.files.length) return;
+        input.files = event.clipboardData.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+    });
     new MutationObserver(fix).observe(document, {childList: true, subtree: true, attributeFilter: ["aria-label"]});
 })();
 </script>"""

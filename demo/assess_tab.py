@@ -24,7 +24,7 @@ from .answered import Answered, new_case
 from .card_view import card_view
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, in_toast, user_of
 from .photo_view import drawn, gallery
-from .photos import caption, opened, photo_input, reads_photos, reads_text, small
+from .photos import caption, opened, photo_input, photo_taken, reads_photos, reads_text, small
 from .review_panel import review_panel
 
 TO_RESULT = """() => {
@@ -61,6 +61,8 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
             adapter = adapter_choice(predictor, lambda _: True)
             with gr.Column(visible=reads_photos(first)) as photo_place:
                 photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
+                with gr.Accordion("Take a photo, or paste one", open=False):
+                    photo_taken(photos)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
                 label=_text_label(first), lines=3, max_lines=12, max_length=LONGEST_TEXT, visible=reads_text(first)

@@ -14,6 +14,8 @@ from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
 from vlm_ft.inference.photo_decoder import decoded
 
+from .handlers import QUIET
+
 MOST_PHOTOS = 8  # per case: the highest photo number that a finding can have
 
 
@@ -52,6 +54,18 @@ def photo_input(label: str, **look: Any) -> gr.File:
     # `open_image` checks the content of files, whatever their name; Gradio would copy an empty file for each
     photos.preprocess = lambda payload: [file.path for file in payload] if payload else []
     return photos
+
+
+def photo_taken(photos: gr.File) -> gr.Image:
+    """A camera, and a button that pastes; what they give is added to the photos. `accessible.py` adds Ctrl+V."""
+    taken = gr.Image(label="Camera or clipboard", sources=["webcam", "clipboard"], height=260)
+    taken.preprocess = lambda payload: payload.path if payload else None  # not decoded here
+
+    def added(photo: str | None, earlier: list[str]) -> tuple[Any, Any]:
+        return ([*earlier, photo], None) if photo else (gr.skip(), gr.skip())
+
+    taken.input(added, [taken, photos], [photos, taken], **QUIET)
+    return taken
 
 
 def small(path: Path, side: int) -> Image:

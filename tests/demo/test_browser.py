@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import threading
@@ -18,11 +19,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio's own use of pandas
 ]
 
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PASTE = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), sign => sign.charCodeAt(0));
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([bytes], name, {type: "image/png"}));
+    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true}));
+}"""
+
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE_CAMERA])
         yield browser
         browser.close()
 
@@ -153,3 +162,22 @@ def test_files_that_are_made_late_are_those_of_the_answer_shown(
     page.locator("input[type=file]").first.set_input_files(bad)
     sync_api.expect(page.get_by_text("not a readable image")).to_be_visible()
     sync_api.expect(download).to_be_hidden()
+
+
+def test_photos_are_pasted(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    data = base64.b64encode(photo.read_bytes()).decode()
+    for count, name in ((1, "one.png"), (2, "two.png")):
+        page.evaluate(PASTE, [name, data])
+        sync_api.expect(page.locator(".caption-label").filter(has_text=".png, 320×240")).to_have_count(count)
+
+
+def test_a_photo_is_taken(browser: Any, address: str) -> None:
+    page = browser.new_page(permissions=["camera"])
+    page.goto(address)
+    page.get_by_role("button", name="Take a photo, or paste one").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_role("button", name="capture photo").click()
+    sync_api.expect(page.locator(".caption-label")).to_have_count(1)
