@@ -55,6 +55,12 @@ def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
     return found
 
 
+def numbers_photos(form: Form) -> bool:
+    """Whether findings name their photo: then the adapter was trained on cases of several photos."""
+    lists = (field.kind for field in form.fields if isinstance(field.kind, Items))
+    return any(part.name == PHOTO for kind in lists for part in kind.fields)
+
+
 def colour(number: int) -> str:
     """The colour of a mark, as ``#rrggbb``."""
     return PALETTE[(number - 1) % len(PALETTE)]

@@ -83,6 +83,7 @@ CSS = """
   text-align: center; font-weight: 650; }
 .verdict { border-radius: 10px; padding: 0.6rem 0.9rem; border: 2px solid var(--tone); background: var(--tone);
   color: #fff !important; font-size: 1.5rem; font-weight: 700; line-height: 1.3; overflow-wrap: anywhere; }
+.wide .verdict { display: inline-block; padding: 0.05rem 0.6rem; font-size: 1rem; text-align: left; }
 .verdict { --tone: #1f5fbf; }
 .verdict.good { --tone: #1a7434; }
 .verdict.doubtful { --tone: #9a5b00; }
@@ -99,7 +100,7 @@ CSS = """
 .grid-container.pt-6 { padding-top: 1.9rem; }
 .grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 .gallery-container, .gallery-container .grid-wrap { height: auto !important; }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
+input[role="combobox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
 .grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }
