@@ -22,7 +22,7 @@ from vlm_ft.inference.request import Attributed, Predictor, Request
 from vlm_ft.tasks import TASKS
 
 HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"&"
-FIGURES = {"passed.accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}
+FIGURES = {f"passed.{name}": {"value": 0.943, "low": 0.9, "high": 0.98} for name in ("accuracy", "macro_f1")}
 
 
 def card_of(task: Task, name: str = "trial", kind: Literal["vision", "text"] = "vision") -> Card:

@@ -244,7 +244,8 @@ def test_adapters_are_listed_anew_whenever_the_page_is_loaded(known: Any) -> Non
     blocks = build_app(known)
     del known.cards["hostile"]
     loaded = [entry.fn for entry in blocks.fns.values() if "load" in [event for _, event in entry.targets]]
-    assert [fn()["choices"] for fn in loaded] == [["plates", "contracts"], ["plates"], ["contracts"]]
+    listed = [[name for _, name in fn()["choices"]] for fn in loaded]
+    assert listed == [["plates", "contracts"], ["plates"], ["contracts"]]
 
 
 @pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas

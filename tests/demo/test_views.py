@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageChops
 from vlm_ft.demo.answer_view import answer_view, empty_view, head_view, message_view, overview
 from vlm_ft.demo.asking import Given, ask
-from vlm_ft.demo.card_view import card_view, figures
+from vlm_ft.demo.card_view import METRICS, card_view, figures, in_a_line
 from vlm_ft.demo.photo_view import LONGEST, drawn, marks
 from vlm_ft.demo.wording import verdict_in_words
 
@@ -24,6 +24,7 @@ from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Item
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.answers.verdict import verdict_of
+from vlm_ft.evaluation.results import MAIN
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
@@ -92,6 +93,14 @@ def test_a_card_says_tested_only_if_it_has_figures() -> None:
     assert "tested on" not in bare
     assert "5 kept for testing" in bare
     assert "Not evaluated yet." in bare
+
+
+def test_an_adapter_in_a_line() -> None:
+    card = card_of(TASKS["product_defects"])
+    assert in_a_line(card, "plates") == "plates · Product defects · passed macro-F1 0.94"
+    figures = {**card.metrics, "kind.macro_f1": {"value": 0.5}, "findings.f1": {"value": 0.1}}
+    assert in_a_line(card.model_copy(update={"metrics": figures}), "plates").endswith(" · kind macro-F1 0.50")
+    assert in_a_line(card.model_copy(update={"metrics": {}}), "plates") == "plates · Product defects · not evaluated"
 
 
 def test_derived_results_are_shown() -> None:
@@ -196,6 +205,10 @@ def test_boxes_are_drawn(task: Task, size: tuple[int, int]) -> None:
     assert max(scene.size) <= LONGEST
     assert (ImageChops.invert(scene).getbbox() is not None) is bool(placed)
     assert [mark.number for mark in placed] == list(range(1, len(placed) + 1))
+
+
+def test_every_main_metric_has_words() -> None:
+    assert METRICS.keys() == set(MAIN)
 
 
 def test_figures_are_listed_with_their_intervals() -> None:
