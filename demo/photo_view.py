@@ -24,7 +24,7 @@ PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#1
 PHOTO = "photo"
 """The part of an item that gives its photo within the case, from 1."""
 
-LONGEST = 1280  # pixels of the drawn photo's longer side
+LONGEST = 2048  # pixels of the drawn photo's longer side, so that it can be zoomed
 LEGIBLE = 640  # pixels of the longer side
 LABEL_SHARE = 0.032  # of the longer side: legible if the photo is as wide as a phone
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -233,3 +234,22 @@ def test_a_box_is_hidden_and_shown_again(browser: Any, address: str, photo: Path
     sync_api.expect(picture).not_to_have_attribute("src", shown)
     box.check()
     sync_api.expect(picture).to_have_attribute("src", shown)  # files are named by their content
+
+
+def test_an_opened_photo_is_zoomed(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    page.get_by_role("button", name="Assess").click()
+    page.locator("#result .thumbnail-item").click()
+    opened = page.get_by_test_id("detailed-image")
+    width = opened.bounding_box()["width"]
+    opened.hover()
+    page.mouse.wheel(0, -100)
+    sync_api.expect(opened).to_have_attribute("style", re.compile(r"scale\(1\.25\)"))
+    assert opened.bounding_box()["width"] == pytest.approx(1.25 * width, abs=1)
+    page.keyboard.press("-")
+    page.keyboard.press("-")
+    assert opened.bounding_box()["width"] == pytest.approx(width, abs=1)
