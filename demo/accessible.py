@@ -1,4 +1,8 @@
-"""Accessibility fixes for Gradio's components (screen readers, keyboards), applied in the browser as they appear."""
+"""Accessibility fixes for Gradio's components (screen readers, keyboards), applied in the browser as they appear.
+
+Ctrl+V pastes files into the upload that is shown; Gradio's own button needs HTTPS. In an opened photo, the wheel zooms
+in on what is below the pointer, and the keys + and - on the middle.
+"""
 
 FIXES = """<script>
 (() => {
@@ -18,6 +22,36 @@ FIXES = """<script>
             outer.addEventListener("click", event => { if (!inner.contains(event.target)) inner.click(); });
         }
     };
+    document.addEventListener("paste", event => {
+        const shown = input => input.closest("button, .icon-button")?.checkVisibility();
+        const input = [...all("input[type=file]")].find(shown);
+        if (!input || !event.clipboardData.files.length) return;
+        input.files = event.clipboardData.files;
+        input.dispatchEvent(new Event("change", {bubbles: true}));
+    });
+    const opened = "img[data-testid=detailed-image]", zoomed = new WeakMap();
+    const zoom = (photo, x, y, times) => {  // x, y: the point that stays where it is, in pixels of the unscaled photo
+        const [scale, left, top] = zoomed.get(photo) ?? [1, 0, 0], next = Math.min(10, Math.max(1, scale * times));
+        const moved = next === 1 ? [0, 0] : [left + (scale - next) * x, top + (scale - next) * y];
+        zoomed.set(photo, [next, ...moved]);
+        photo.style.transformOrigin = "0 0";
+        photo.style.transform = `translate(${moved[0]}px, ${moved[1]}px) scale(${next})`;
+    };
+    document.addEventListener("wheel", event => {
+        if (!event.target.matches(opened)) return;
+        event.preventDefault();
+        zoom(event.target, event.offsetX, event.offsetY, event.deltaY < 0 ? 1.25 : 0.8);
+    }, {passive: false});
+    document.addEventListener("keydown", event => {
+        const photo = document.querySelector(opened), times = {"+": 1.25, "-": 0.8}[event.key];
+        if (photo && times && !event.target.matches("input, textarea"))
+            zoom(photo, photo.clientWidth / 2, photo.clientHeight / 2, times);
+    });
+    document.addEventListener("load", event => {  // another photo
+        if (!event.target.matches?.(opened)) return;
+        zoomed.delete(event.target);
+        event.target.style.transform = "";
+    }, true);
     new MutationObserver(fix).observe(document, {childList: true, subtree: true, attributeFilter: ["aria-label"]});
 })();
 </script>"""

@@ -17,12 +17,13 @@ from PIL.Image import Image
 from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.prediction import FieldValue, option_name
+from vlm_ft.answers.verdict import verdict_of
 
 from .answer_view import NUMBER, visible
 from .answered import Answered
 from .derived_view import views
 from .photo_view import Mark, marks, shorten
-from .wording import in_words, option_in_words, percent, probability_in_words, title
+from .wording import in_words, option_in_words, percent, probability_in_words, title, verdict_in_words
 
 FONT = "DejaVu"
 SIZE, SMALL, LARGE = 10, 8.5, 16  # points
@@ -48,6 +49,8 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
     if answered.photos:
         sheet.paragraph(f"Photos: {', '.join(Path(photo).name for photo in answered.photos)}")
     sheet.paragraph(answered.card.notice)
+    if (verdict := verdict_of(form, prediction)) is not None:
+        sheet.heading(verdict_in_words(verdict))
     if prediction.error is not None:
         sheet.heading("No answer")
         sheet.paragraph(prediction.error)

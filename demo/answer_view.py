@@ -13,11 +13,13 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
+from vlm_ft.answers.verdict import verdict_of
 
+from .answered import Answered
 from .derived_view import derived_view
-from .markup import section, table
+from .markup import framed, section, table
 from .photo_view import PHOTO, Mark, colour, marks
-from .wording import NO, YES, in_words, option_in_words, percent, title, words
+from .wording import NO, YES, in_words, option_in_words, percent, referral, title, verdict_in_words, words
 
 MAX_BARS = 6
 MAX_CHIPS = 12
@@ -25,8 +27,16 @@ NUMBER = "No."
 """The column of the numbers that mark the boxes on the photo."""
 
 
+def head_view(card: Card, prediction: Prediction) -> str:
+    """What comes first: the verdict, the decision if a person must decide, and the notice."""
+    if prediction.error is not None:
+        return ""
+    body = verdict_view(card.form, prediction) + _decision(prediction) + notice_view(card.notice)
+    return f'<div class="answer" role="status">{body}</div>'
+
+
 def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
-    """The answer about this many photos: notice, decision, fields and derived results. An error is one line."""
+    """The fields of an answer about this many photos, and its derived results. An error is one line."""
     if prediction.error is not None:
         return message_view(prediction.error, card.notice)
     placed = marks(card.form, prediction, photos)
@@ -37,10 +47,32 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    body = (
-        _decision(prediction) + fields + _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction)
-    )
-    return f'<div class="answer" role="status">{notice_view(card.notice)}{body}</div>'
+    return framed(fields + _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction))
+
+
+def verdict_view(form: Form, prediction: Prediction) -> str:
+    """What the answer comes down to, in colour; without a fill if a person must decide."""
+    verdict = verdict_of(form, prediction)
+    if verdict is None:
+        return ""
+    unsure = "" if prediction.decision == "answer" else " unsure"
+    return f'<p class="verdict {verdict.tone}{unsure}">{escape(verdict_in_words(verdict))}</p>'
+
+
+def overview(answers: Sequence[Answered], remark: str = "") -> str:
+    """A row for each answer: what it is about, its verdict and the decision; then a remark."""
+    rows = [
+        [str(number), escape(each.about), verdict_view(each.card.form, each.prediction), _advice(each.prediction)]
+        for number, each in enumerate(answers, 1)
+    ]
+    below = f'<p class="rest">{escape(remark)}</p>' if remark else ""
+    return framed(table([NUMBER, "About", "Verdict", "Decision"], rows) + below)
+
+
+def _advice(prediction: Prediction) -> str:
+    if prediction.error is not None:
+        return f"No answer: {escape(prediction.error)}"
+    return escape(referral(prediction)) or "Answer"
 
 
 def message_view(message: str, notice: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,18 +13,21 @@ from PIL.Image import Image
 from vlm_ft.adapters import Card, version_in_words
 from vlm_ft.inference.request import Attributed
 
-from .photo_view import drawn, marks
+from .photo_view import Mark, drawn, marks, shorten
+
+MAX_NAME = 60  # characters
 
 
 @dataclass(frozen=True, slots=True, eq=False)  # Gradio hashes it to see whether it has changed
 class Answered:
-    """`case`: its number, as in the decision log. `photos`: paths of uploads."""
+    """`case`: its number, as in the decision log. `photos`: paths of uploads. `passage`: where in a PDF it is."""
 
     case: str
     time: str
     prediction: Attributed
     photos: tuple[str, ...]
     text: str
+    passage: str = ""
 
     @property
     def card(self) -> Card:
@@ -40,7 +43,8 @@ class Answered:
     @property
     def facts(self) -> dict[str, str]:
         """What identifies the answer."""
-        return {"case": self.case, "time": self.time, "adapter": self.card.name, "version": self.version}
+        facts = {"case": self.case, "time": self.time, "adapter": self.card.name, "version": self.version}
+        return {**facts, "passage": self.passage} if self.passage else facts
 
     def to_json(self) -> str:
         """The answer as indented JSON, with its facts, the names of its photos, and its notice."""
@@ -48,9 +52,19 @@ class Answered:
         notice = {"notice": self.card.notice} if self.card.notice else {}
         return self.prediction.to_json(indent=2, **self.facts, photos=photos, **notice)
 
-    def drawn(self, photos: Sequence[Image]) -> list[Image]:
-        """Its photos with their boxes."""
-        placed = marks(self.card.form, self.prediction, len(photos))
+    @property
+    def about(self) -> str:
+        """What was asked about, in a few words: the photo, the passage, or the start of the text."""
+        return shorten(self.passage or ", ".join(Path(photo).name for photo in self.photos) or self.text, MAX_NAME)
+
+    @property
+    def marks(self) -> list[Mark]:
+        """Its boxes."""
+        return marks(self.card.form, self.prediction, len(self.photos))
+
+    def drawn(self, photos: Sequence[Image], numbers: Container[int] | None = None) -> list[Image]:
+        """Its photos with their boxes, all of them or those with these numbers."""
+        placed = [mark for mark in self.marks if numbers is None or mark.number in numbers]
         return [drawn(photo, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(photos)]
 
 

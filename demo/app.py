@@ -20,10 +20,10 @@ from .adapters_tab import adapters_tab
 from .answer_view import message_view
 from .assess_tab import ASSESS, Examples, assess_tab
 from .batch_tab import batch_tab
-from .chat_tab import chat_tab, chats
+from .chat_tab import chat_tab
 from .compare_tab import compare_tab
 from .history_tab import History, history_tab
-from .photos import reads_photos
+from .photos import reads_photos, reads_texts_alone
 from .style import CSS
 from .train_tab import train_tab
 from .uploads import WithoutMetadata
@@ -67,7 +67,7 @@ def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, hist
         if any(map(reads_photos, cards)):
             with gr.Tab("Compare"):
                 compare_tab(predictor)
-        if any(map(chats, cards)):
+        if any(map(reads_texts_alone, cards)):
             with gr.Tab("Chat"):
                 chat_tab(predictor)
         if work is not None:

@@ -1,9 +1,7 @@
-"""Give an adapter photos or a text, and read its typed answer."""
+"""Give an adapter photos, a text or a PDF, and read its typed answer."""
 
 from __future__ import annotations
 
-import logging
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
@@ -13,19 +11,28 @@ from typing import Any
 import gradio as gr
 from PIL.Image import Image
 
-from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
-from vlm_ft.errors import DataError, UserError
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.errors import UserError
+from vlm_ft.inference.request import Predictor
 from vlm_ft.work.workplace import Workplace
 
-from .answer_view import answer_view, empty_view, message_view
-from .answered import Answered, new_case
+from .answer_column import AnswerColumn
+from .answer_view import empty_view, message_view
+from .asking import MAX_TEXT, Given, ask
 from .card_view import card_view
-from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, in_toast, user_of
-from .photo_view import drawn, gallery
-from .photos import caption, opened, photo_input, reads_photos, reads_text, small
-from .review_panel import review_panel
+from .handlers import MODEL_QUEUE, PRIVATE, adapter_choice, user_of
+from .photo_view import drawn, gallery, numbers_photos
+from .photos import (
+    caption,
+    opened,
+    pdf_input,
+    photo_input,
+    photo_taken,
+    reads_photos,
+    reads_text,
+    reads_texts_alone,
+    small,
+)
 
 TO_RESULT = """() => {
     const result = document.getElementById("result");
@@ -36,20 +43,16 @@ TO_RESULT = """() => {
 Examples = Mapping[str, Sequence[Path | str]]
 """Adapter -> examples to try: a `Path` is an image, a `str` is a text."""
 
-MAX_TEXT = 20_000  # characters
 EXAMPLE_SIDE = 320  # pixels of an example's longer side
-BROKEN = "Something went wrong on the server; details are in its log. Try again, or contact the operator."
 
 ASSESS = "assess"
 """The id of the tab."""
 
-KINDS = ("JSON", "PDF")
-"""The formats in which an answer is offered as a file."""
-
 PREVIEW_QUEUE: dict[str, Any] = {**PRIVATE, "concurrency_limit": 1, "concurrency_id": "look"}
 """The settings of an event that shows photos, which are large."""
 
-log = logging.getLogger(__name__)
+ONE_CASE, APART = "One case", "Separate answers"
+"""What several photos are."""
 
 
 def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None) -> tuple[gr.Dropdown, gr.File]:
@@ -60,11 +63,15 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
         with gr.Column(scale=2, min_width=300):
             adapter = adapter_choice(predictor, lambda _: True)
             with gr.Column(visible=reads_photos(first)) as photo_place:
-                photos = photo_input("Photos or scans; several are one case", height=200, allow_reordering=True)
+                photos = photo_input("Photos or scans", height=200, allow_reordering=True)
+                several = gr.Radio([ONE_CASE, APART], value=_usual(first), label="Several photos are", visible=False)
+                with gr.Accordion("Take a photo, or paste one", open=False):
+                    photo_taken(photos)
                 seen = gallery(label="As the adapter sees them", columns=3, fit_columns=False, visible=False)
             text = gr.Textbox(
                 label=_text_label(first), lines=3, max_lines=12, max_length=MAX_TEXT, visible=reads_text(first)
             )
+            pdf = pdf_input(visible=reads_texts_alone(first))
             button = gr.Button("Assess", variant="primary")
             example = gr.State("")  # the path of the example photo that was clicked last
             tries = {
@@ -73,80 +80,34 @@ def assess_tab(predictor: Predictor, examples: Examples, work: Workplace | None)
                 if examples.get(name)
             }
         with gr.Column(scale=3, min_width=300, elem_id="result"):
-            results = _result(first, work)
+            column = AnswerColumn(first, work)
+            results = column.components
             with gr.Accordion("About this adapter"):
                 about = gr.HTML(card_view(first, names[0]))
 
     def assessed(
-        adapter: str, photos: Sequence[str] | None, text: str | None, request: gr.Request
-    ) -> tuple[Any, ...]:  # Gradio finds the request by the annotation, which it does not see in a `partial`
-        return _assess_shown(*assess(predictor, adapter, photos, text, user_of(request)))
+        adapter: str,
+        photos: Sequence[str] | None,
+        text: str | None,
+        request: gr.Request,  # Gradio finds it by the annotation, which it does not see in a `partial`
+        several: str = ONE_CASE,
+        pdf: str | None = None,
+    ) -> list[Any]:
+        given = Given(photos or (), text or "", several == APART, pdf)
+        return column.shown(ask(predictor, adapter, given, user_of(request)))
 
-    asked, preview, previewed = [adapter, photos, text], partial(_preview, predictor), [*results, seen]
+    asked, preview = [adapter, photos, text, several, pdf], partial(_preview, predictor, column)
+    previewed = [*results, seen, several]
     asking = gr.on([button.click, text.submit], assessed, asked, results, api_name="assess", **MODEL_QUEUE)
     asking.then(fn=None, js=TO_RESULT)
-    photos.change(preview, [adapter, photos, example], previewed, **PREVIEW_QUEUE)
+    photos.change(preview, [adapter, photos, several, example], previewed, **PREVIEW_QUEUE)
     for clicked in chain.from_iterable(clicks for _, clicks in tries.values()):
-        shown_example = clicked.then(preview, [adapter, photos], previewed, **PREVIEW_QUEUE)
+        shown_example = clicked.then(preview, [adapter, photos, several], previewed, **PREVIEW_QUEUE)
         shown_example.then(assessed, asked, results, **PRIVATE, **MODEL_QUEUE)
-    changed = [*previewed, photo_place, text, about, *(place for place, _ in tries.values())]
-    adapter.change(partial(_adapter_shown, predictor, list(tries)), [adapter, photos], changed, **PREVIEW_QUEUE)
+    changed = [*previewed, photo_place, text, pdf, about, *(place for place, _ in tries.values())]
+    shown = partial(_adapter_shown, predictor, column, list(tries))
+    adapter.change(shown, [adapter, photos], changed, **PREVIEW_QUEUE)
     return adapter, photos
-
-
-def assess(
-    predictor: Predictor,
-    adapter: str,
-    photos: Sequence[str] | None,
-    text: str | None,
-    by: str | None = None,
-) -> tuple[list[Image], str, Answered | None]:
-    """(the photos with their boxes, the answer as HTML, the answer); user errors become messages.
-
-    `by`: who asks.
-    """
-    card = predictor.cards.get(adapter)
-    if card is None:
-        return [], message_view(f"adapter {adapter!r} is no longer loaded; reload this page"), None
-    try:
-        case = opened(card, photos or ())
-        asked = (text or "").strip() if reads_text(card) else ""
-        _require_usable(card, case, asked)
-        number, time = new_case()
-        turns = (Turn("user", asked),) if asked else ()
-        (prediction,) = predictor.predict([Request(case, turns, adapter, by=by, case=number)])
-        answered = Answered(number, time, prediction, tuple(photos or ()), asked)
-    except UserError as error:
-        return [], message_view(error.public(), card.notice), None
-    except Exception:  # the page stays usable; the log has the details
-        log.exception("assessing with adapter %r failed", adapter)
-        return [], message_view(BROKEN, card.notice), None
-    return answered.drawn(case), answer_view(answered.card, prediction, len(case)), answered
-
-
-def _require_usable(card: Card, case: Sequence[Image], text: str) -> None:
-    if not case and not text:
-        inputs = " or ".join(["a photo"] * reads_photos(card) + ["a text"] * reads_text(card))
-        raise DataError("", f"Give {inputs} first, then press Assess.")
-    if len(text) > MAX_TEXT:  # Gradio leaves the limit to the browser
-        raise DataError("", f"the text is longer than {MAX_TEXT} characters", "shorten it")
-
-
-def _result(card: Card, work: Workplace | None) -> list[Any]:
-    """The components that show an answer, in the order of `_assess_shown`."""
-    shown = gallery(
-        label="Photos with findings", show_label=False, format="jpeg", visible=False, buttons=["download", "fullscreen"]
-    )
-    answer = gr.HTML(empty_view(card), elem_id="answer")
-    with gr.Accordion("Answer as JSON or PDF", open=False, visible=False) as raw_place:
-        with gr.Row():
-            files = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in KINDS]
-        raw = gr.Code(language="json", interactive=False, show_label=False)
-    answered = gr.State()
-    making = raw_place.expand(partial(_files, files), answered, files, **PRIVATE)
-    answered.change(_no_files, None, files, cancels=making, **QUIET)
-    panel = gr.Column(visible=False) if work is None else review_panel(work, answered)
-    return [shown, answer, raw, raw_place, answered, panel]
 
 
 def _examples(
@@ -185,72 +146,50 @@ def _text_label(card: Card) -> str:
     return "Text, if any" if reads_photos(card) else "Text"
 
 
-def _assess_shown(images: Sequence[Image], html: str, answered: Answered | None) -> tuple[Any, ...]:
-    """The updates that show an answer; its files are made when their section is opened."""
-    if answered is None:
-        return _without_answer(html)
-    captioned = [(image, f"Photo {number}" if len(images) > 1 else None) for number, image in enumerate(images, 1)]
-    pictures = gr.update(value=captioned, visible=bool(images), columns=min(2, len(images)) or 1, selected_index=None)
-    closed = gr.update(visible=True, open=False)
-    return pictures, html, answered.to_json(), closed, answered, gr.update(visible=bool(answered.prediction.fields))
+def _usual(card: Card) -> str:
+    """What several photos are to this adapter, unless the user says otherwise."""
+    return ONE_CASE if numbers_photos(card.form) else APART
 
 
-def _no_files() -> list[Any]:
-    """The updates that withdraw the files of an earlier answer."""
-    return [gr.update(value=None, interactive=False) for _ in KINDS]  # Gradio changes each of them
+def _preview(
+    predictor: Predictor,
+    column: AnswerColumn,
+    adapter: str,
+    photos: Sequence[str] | None,
+    several: str | None = None,
+    example: str | None = None,
+) -> Any:
+    """The updates that show the photos as the adapter will see them, ask what several are, and clear the answer.
 
-
-def _files(buttons: Sequence[gr.DownloadButton], answered: Answered) -> list[Any]:
-    """The updates that offer the answer as files; once its photos are deleted, there is no PDF."""
-    from .answer_pdf import answer_pdf  # imports matplotlib
-
-    contents = [answered.to_json().encode()]
-    try:
-        photos = opened(answered.card, answered.photos)
-        contents.append(answer_pdf(answered, answered.drawn(photos)))
-    except UserError as error:
-        gr.Warning(f"There is no PDF: {in_toast(error)}")
-    offered = _no_files()
-    with tempfile.TemporaryDirectory() as folder:
-        for place, (button, kind, content) in enumerate(zip(buttons, KINDS, contents, strict=False)):
-            file = Path(folder) / f"{answered.case}.{kind.lower()}"
-            file.write_bytes(content)
-            offered[place] = gr.update(value=button.move_resource_to_block_cache(file), interactive=True)
-    return offered
-
-
-def _without_answer(html: str) -> tuple[Any, ...]:
-    """The updates that show a message instead of an answer."""
-    hidden = gr.update(visible=False)
-    return gr.update(value=None, visible=False), html, "", hidden, None, hidden
-
-
-def _preview(predictor: Predictor, adapter: str, photos: Sequence[str] | None, example: str | None = None) -> Any:
-    """The updates that show the photos as the adapter will see them, and clear the answer.
-
-    There are none for an example's photo, since clicking on it has its own event.
+    There are none for an example's photo, as the click on it has its own. `several`: what was chosen before, if it was
+    for this adapter.
     """
     if photos == [example]:
         return gr.skip()
     no_photos, card = gr.update(value=None, visible=False), predictor.cards.get(adapter)
     if card is None:
-        return *_without_answer(""), no_photos
+        return *column.without_answer(""), no_photos, gr.skip()
     try:
         case = opened(card, photos or ())
     except UserError as error:
-        return *_without_answer(message_view(error.public(), card.notice)), no_photos
+        return *column.without_answer(message_view(error.public(), card.notice)), no_photos, gr.skip()
     pictures = [(drawn(photo, []), caption(file, photo)) for file, photo in zip(photos or (), case, strict=False)]
-    return *_without_answer(empty_view(card)), gr.update(value=pictures, visible=bool(pictures))
+    return (
+        *column.without_answer(empty_view(card)),
+        gr.update(value=pictures, visible=bool(pictures)),
+        gr.update(value=several or _usual(card), visible=len(pictures) > 1),
+    )
 
 
 def _adapter_shown(
-    predictor: Predictor, tried: Sequence[str], adapter: str, photos: Sequence[str] | None
+    predictor: Predictor, column: AnswerColumn, tried: Sequence[str], adapter: str, photos: Sequence[str] | None
 ) -> tuple[Any, ...]:
     card = predictor.cards[adapter]
     return (
-        *_preview(predictor, adapter, photos),
+        *_preview(predictor, column, adapter, photos),
         gr.update(visible=reads_photos(card)),
         gr.update(label=_text_label(card), visible=reads_text(card)),
+        gr.update(visible=reads_texts_alone(card)),
         card_view(card, adapter),
         *(gr.update(visible=name == adapter) for name in tried),
     )

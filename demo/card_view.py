@@ -7,10 +7,21 @@ from html import escape
 from typing import Any
 
 from vlm_ft.adapters import Card
+from vlm_ft.evaluation.results import main_figure
 
 from .wording import words
 
 FIRST_FIGURES = 4
+METRICS = {"macro_f1": "macro-F1", "f1": "F1", "mae": "mean absolute error", "rouge_l": "ROUGE-L", "iou": "IoU"}
+
+
+def in_a_line(card: Card, name: str) -> str:
+    """What an adapter is for and how good it is: "steel · Product defects · kind macro-F1 0.98"."""
+    figure = main_figure(card)
+    if figure is None:
+        return f"{name} · {card.form.title} · not evaluated"
+    field, metric, value = figure
+    return f"{name} · {card.form.title} · {words(field)} {METRICS[metric]} {value:.2f}"
 
 
 def card_view(card: Card, name: str) -> str:

@@ -19,9 +19,9 @@ from vlm_ft.inference.streaming import streamed
 
 from .answer_view import notice_view
 from .answered import new_case
-from .assess_tab import BROKEN, MAX_TEXT
+from .asking import BROKEN, MAX_TEXT
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
-from .photos import reads_photos, reads_text
+from .photos import reads_texts_alone
 from .wording import in_words, probability_in_words, referral, title
 
 MAX_TURNS = 40
@@ -35,14 +35,9 @@ Messages = list[dict[str, str]]
 log = logging.getLogger(__name__)
 
 
-def chats(card: Card) -> bool:
-    """Whether one can chat with the adapter: it reads only texts."""
-    return reads_text(card) and not reads_photos(card)
-
-
 def chat_tab(predictor: Predictor) -> None:
     """The tab's content."""
-    adapter = adapter_choice(predictor, chats, "Talk to")
+    adapter = adapter_choice(predictor, reads_texts_alone, "Talk to")
     notice = gr.HTML(notice_view(predictor.cards[adapter.value].notice))
     shown = gr.Chatbot(
         label="Conversation",

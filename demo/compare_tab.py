@@ -66,12 +66,13 @@ class Column:
 
 def compare_tab(predictor: Predictor) -> None:
     """The tab's content."""
-    names = fitting(predictor, reads_photos)
+    choices = fitting(predictor, reads_photos)
+    names = [name for _, name in choices]
     has_base = not any(predictor.cards[name].weights for name in names)  # a whole model is its own base
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
             photo = photo_input("Photo or scan", height=160)
-            chosen = gr.CheckboxGroup(names, value=names[:CHOSEN_AT_FIRST], label="Adapters")
+            chosen = gr.CheckboxGroup(choices, value=names[:CHOSEN_AT_FIRST], label="Adapters")
             base = gr.Checkbox(has_base, label="Also ask the bare base", visible=has_base)
             button = gr.Button("Compare", variant="primary")
         with gr.Column(scale=3, min_width=300):

@@ -16,6 +16,8 @@ from vlm_ft.inference.request import Predictor
 from vlm_ft.work.tokens import Right
 from vlm_ft.work.workplace import Workplace
 
+from .card_view import in_a_line
+
 PRIVATE: dict[str, Any] = {"api_visibility": "private"}
 """The settings of an event that only the page triggers."""
 
@@ -26,15 +28,15 @@ MODEL_QUEUE: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "model"
 
 def adapter_choice(predictor: Predictor, fits: Callable[[Card], bool], label: str = "Adapter") -> gr.Dropdown:
     """A dropdown of the adapters that fit."""
-    names = fitting(predictor, fits)
-    choice = gr.Dropdown(names, value=next(iter(names), None), label=label, filterable=False)
+    choices = fitting(predictor, fits)
+    choice = gr.Dropdown(choices, value=choices[0][1] if choices else None, label=label, filterable=False)
     list_when_loaded(choice, predictor, fits)
     return choice
 
 
-def fitting(predictor: Predictor, fits: Callable[[Card], bool]) -> list[str]:
-    """The names of the adapters that are served now, and fit."""
-    return [name for name, card in predictor.cards.items() if fits(card)]
+def fitting(predictor: Predictor, fits: Callable[[Card], bool]) -> list[tuple[str, str]]:
+    """The adapters that are served now, and fit: what each is, and its name."""
+    return [(in_a_line(card, name), name) for name, card in predictor.cards.items() if fits(card)]
 
 
 def list_when_loaded(

@@ -24,7 +24,7 @@ PALETTE = ("#c81e2b", "#0a5bc4", "#1a7434", "#7a3fd1", "#b04600", "#b0307f", "#1
 PHOTO = "photo"
 """The part of an item that gives its photo within the case, from 1."""
 
-MAX_SIDE = 1280  # pixels of the drawn photo's longer side
+MAX_SIDE = 2048  # pixels of the drawn photo's longer side, so that it can be zoomed
 LEGIBLE = 640  # pixels of the longer side
 LABEL_SHARE = 0.032  # of the longer side: legible if the photo is as wide as a phone
 
@@ -53,6 +53,12 @@ def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
             assert item.box is not None
             found.append(Mark(field.name, index, len(found) + 1, item.name, item.box, photo_of(item, photos)))
     return found
+
+
+def numbers_photos(form: Form) -> bool:
+    """Whether findings name their photo: then the adapter was trained on cases of several photos."""
+    lists = (field.kind for field in form.fields if isinstance(field.kind, Items))
+    return any(part.name == PHOTO for kind in lists for part in kind.fields)
 
 
 def colour(number: int) -> str:

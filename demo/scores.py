@@ -17,7 +17,7 @@ from .wording import words
 CONFIDENCE = "confidence"
 FIRST = ("path", "decision", CONFIDENCE)
 LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
-MOST_SHOWN = 60  # characters of a cell
+MAX_CELL = 60  # characters of a cell
 
 
 def scores_in(file: Path, card: Card) -> pd.DataFrame:
@@ -69,4 +69,4 @@ def _short(cell: object) -> object:
     """A fraction, such as a probability, with three digits; other numbers as they are, and texts cut off."""
     if isinstance(cell, float):
         return float(f"{cell:.3g}") if abs(cell) < 100 else cell
-    return cell[:MOST_SHOWN] if isinstance(cell, str) else cell
+    return cell[:MAX_CELL] if isinstance(cell, str) else cell

@@ -88,6 +88,14 @@ progress::-moz-progress-bar { background: var(--color-accent); }
 .place { white-space: nowrap; font-size: 0.85rem; color: var(--quiet); }
 .badge { display: inline-block; min-width: 1.5rem; padding: 0 0.3rem; border-radius: 6px; color: #fff !important;
   text-align: center; font-weight: 650; }
+.verdict { border-radius: 10px; padding: 0.6rem 0.9rem; border: 2px solid var(--tone); background: var(--tone);
+  color: #fff !important; font-size: 1.5rem; font-weight: 700; line-height: 1.3; overflow-wrap: anywhere; }
+.wide .verdict { display: inline-block; padding: 0.05rem 0.6rem; font-size: 1rem; text-align: left; }
+.verdict { --tone: #1f5fbf; }
+.verdict.good { --tone: #1a7434; }
+.verdict.doubtful { --tone: #9a5b00; }
+.verdict.bad { --tone: #b91c1c; }
+.verdict.unsure { background: none; border-style: dashed; color: var(--body-text-color) !important; }
 .banner { border-radius: 10px; padding: 0.7rem 0.9rem; border: 1px solid; overflow-wrap: anywhere; }
 .banner, .banner strong { color: inherit !important; }
 .banner.ask { background: #fff4d6; border-color: #d9a400; color: #5c4400 !important; }
@@ -96,10 +104,11 @@ progress::-moz-progress-bar { background: var(--color-accent); }
 .grid-wrap.fixed-height { min-height: 0 !important; max-height: none !important; }
 .grid-container .thumbnail-item { aspect-ratio: auto !important; height: auto !important; background: none; }
 .grid-container .thumbnail-item img { height: auto !important; max-height: 32rem; object-fit: contain; }
+.media-button { overflow: hidden; }
 .grid-container.pt-6 { padding-top: 1.9rem; }
 .grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 .gallery-container, .gallery-container .grid-wrap { height: auto !important; }
-input[role="listbox"] { text-overflow: ellipsis; padding-right: 2.2rem !important; }
+input[role="combobox"] { text-overflow: ellipsis; padding-right: 1.6rem !important; }
 .grid-container .caption-label { position: static; display: block; max-width: none; white-space: normal;
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }

@@ -7,6 +7,7 @@ from typing import Any
 
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Kind
 from vlm_ft.answers.prediction import FieldValue, Prediction
+from vlm_ft.answers.verdict import Verdict
 
 YES, NO = "Yes", "No"
 MAX_COLUMN = 26  # characters
@@ -42,6 +43,12 @@ def percent(share: float) -> str:
 def probability_in_words(entry: FieldValue | None) -> str:
     """The probability of a value; "" if there is none."""
     return "" if entry is None or entry.probability is None else percent(entry.probability)
+
+
+def verdict_in_words(verdict: Verdict) -> str:
+    """The verdict with its probability, if it has one: "FAIL: fingerprint, 93 %"."""
+    share = "" if verdict.probability is None else f", {percent(verdict.probability)}"
+    return f"{verdict.text[:1].upper()}{verdict.text[1:]}{share}"
 
 
 def referral(answer: Prediction) -> str:

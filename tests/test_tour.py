@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from vlm_ft.demo.assess_tab import Examples, assess
+from vlm_ft.demo.assess_tab import Examples
 
 from datasets_vision.synthetic import DOMAINS
+from tests.demo.conftest import assess
 from vlm_ft import tour
 from vlm_ft.errors import RecipeError
 from vlm_ft.experiments import trial

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from datasets_vision.documents.build import read_documents, write_messages
-from datasets_vision.documents.passages import Block, Document, passages
+from datasets_vision.documents.build import read_documents, read_passages, write_messages
+from datasets_vision.documents.passages import Block, Document, Passage, passages
 from datasets_vision.documents.questions import questions
 from datasets_vision.documents.server import Server
 
-__all__ = ["Block", "Document", "Server", "passages", "questions", "read_documents", "write_messages"]
+__all__ = [
+    "Block",
+    "Document",
+    "Passage",
+    "Server",
+    "passages",
+    "questions",
+    "read_documents",
+    "read_passages",
+    "write_messages",
+]

@@ -46,6 +46,15 @@ def read_documents(path: Path) -> Iterator[Document | SetAside]:
     return chain(read, skipped)
 
 
+def read_passages(pdf: Path) -> tuple[list[Passage], list[int]]:
+    """The passages of one PDF, and its pages without text. Raises `DataError` if it cannot be read."""
+    try:
+        title, blocks, without_text = read_pdf(_data(pdf))
+    except DataError as error:
+        raise error.at(pdf) from error
+    return list(passages(Document(pdf.name, title or pdf.stem, tuple(blocks)))), [page for page, _ in without_text]
+
+
 def _files(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(path, "no such file or folder of manuals", "check the path")

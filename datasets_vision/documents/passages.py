@@ -82,13 +82,15 @@ class Passage:
     @property
     def place(self) -> str:
         """The document, page and section as text, to cite in an answer."""
+        return ", ".join(filter(None, [self.document, self.pages, " > ".join(self.section)]))
+
+    @property
+    def pages(self) -> str:
+        """As in "page 3" or "pages 3-4"; "" for a document without pages."""
         pages = sorted({block.page for block in self.blocks if block.page is not None})
-        parts = [self.document]
-        if pages:
-            parts.append(f"page {pages[0]}" if len(pages) == 1 else f"pages {pages[0]}-{pages[-1]}")
-        if self.section:
-            parts.append(" > ".join(self.section))
-        return ", ".join(parts)
+        if not pages:
+            return ""
+        return f"page {pages[0]}" if len(pages) == 1 else f"pages {pages[0]}-{pages[-1]}"
 
 
 def passages(document: Document, max_length: int = MAX_PASSAGE) -> Iterator[Passage]:

@@ -22,6 +22,7 @@ _MIN_TEXT = 20  # characters on a page; a page with fewer is a picture with a pa
 _MIN_RECURRENCE = 0.5  # share of the pages on which a line must recur to be a page header or footer
 _NUMBERED = re.compile(r"(?P<number>\d{1,2}(?:\.\d{1,2}){0,4})\.?\s+(?P<title>[A-ZÀ-Þ][^.!?;]*)")
 _STEP = re.compile(r"(?:step\s+)?(?P<number>\d{1,2})\s*[.):]\s+(?P<text>\S.*)", re.I)
+_SENTENCE_ENDS = (".", "!", "?", ":")  # at the end of a page, they end a paragraph, too
 _BULLET = re.compile(r"[•▪●◦‣∙·*–-]\s+(?P<text>\S.*)")
 
 
@@ -203,10 +204,12 @@ def _title(text: str) -> str:
 def _body(lines: Sequence[_Line]) -> Iterator[Block]:
     """The blocks between two headings: paragraphs, numbered steps and bullets."""
     kind: BlockKind = "paragraph"
-    entries, page = list[str](), 0
+    entries, page, last = list[str](), 0, 0
     for line in lines:
         found, text = _classified(line.text, kind, len(entries))
-        if found == "paragraph" and entries and not line.gap:  # the line continues the entry above it
+        ended = line.gap or (line.page > last and bool(entries) and entries[-1].endswith(_SENTENCE_ENDS))
+        last = line.page
+        if found == "paragraph" and entries and not ended:  # the line continues the entry above it
             entries[-1] = _joined(entries[-1], text)
             continue
         if entries and (found == "paragraph" or found != kind):

@@ -8,18 +8,21 @@ from typing import Literal
 
 import pytest
 from PIL import Image
+from vlm_ft.demo.answer_view import answer_view, head_view
+from vlm_ft.demo.answered import Answered
 from vlm_ft.demo.app import build_app, launch
+from vlm_ft.demo.asking import Given, ask
 
 from tests import cards
 from tests.forms import whole_form
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
-from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.inference.request import Attributed, Predictor, Request
 from vlm_ft.tasks import TASKS
 
 HOSTILE = "<img src=x onerror=window.pwned=1>${window.pwned=1}{{constructor}}'\"&"
-FIGURES = {"passed.accuracy": {"value": 0.943, "low": 0.9, "high": 0.98}}
+FIGURES = {f"passed.{name}": {"value": 0.943, "low": 0.9, "high": 0.98} for name in ("accuracy", "macro_f1")}
 
 
 def card_of(task: Task, name: str = "trial", kind: Literal["vision", "text"] = "vision") -> Card:
@@ -50,6 +53,19 @@ class Known:
         found = [{"kind": HOSTILE, "severity": "minor", "box": [0, 0, 90, 90]}]
         fields = {"passed": FieldValue(False), "kind": FieldValue(HOSTILE), "findings": FieldValue(found)}
         return Prediction(fields=fields, decision="ask a person", reason=HOSTILE)
+
+
+def assess(
+    known: Predictor, adapter: str, photos: Sequence[str] | None, text: str | None
+) -> tuple[list[Image.Image], str, Answered | None]:
+    """(the photos with their boxes, the answer as HTML, the answer) of one case; or a message instead."""
+    asked = ask(known, adapter, Given(photos or (), text or ""))
+    if not asked.answers:
+        return [], asked.message, None
+    (answered,) = asked.answers
+    html = head_view(answered.card, answered.prediction)
+    html += answer_view(answered.card, answered.prediction, len(asked.photos))
+    return answered.drawn(asked.photos), html, answered
 
 
 @pytest.fixture

@@ -13,15 +13,18 @@ import pydicom
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from fpdf import FPDF
 from gradio_client import Client, handle_file
 from PIL import Image
+from vlm_ft.demo.answer_view import overview
 from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
-from vlm_ft.demo.assess_tab import MAX_TEXT, assess
+from vlm_ft.demo.asking import MAX_TEXT, Given, ask
 from vlm_ft.demo.compare_tab import compare
 from vlm_ft.demo.handlers import errors_shown
 from vlm_ft.demo.photos import MAX_PHOTOS
 
 from datasets_vision.images import open_image
+from tests.demo.conftest import assess
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Attributed
@@ -90,6 +93,21 @@ def test_scans_are_opened_as_in_scoring(known: Any, tmp_path: Path) -> None:
         assert seen.getextrema()[0] == (0, 255)
 
 
+def test_several_photos_are_one_case_or_have_answers_of_their_own(known: Any, photo: Path) -> None:
+    other = photo.with_name("back.png")
+    Image.new("RGB", (30, 30)).save(other)
+    photos = [str(photo), str(other)]
+    assert len(ask(known, "plates", Given(photos)).answers) == 1
+    assert [len(request.images) for request in known.asked] == [2]
+    known.asked.clear()
+    apart = ask(known, "plates", Given(photos, "the left one", apart=True))
+    assert [len(request.images) for request in known.asked] == [1, 1]
+    assert [request.turns[0].text for request in known.asked] == ["the left one"] * 2
+    assert [answered.about for answered in apart.answers] == ["plate.png", "back.png"]
+    assert len({answered.case for answered in apart.answers}) == 2
+    assert [seen.size for seen in apart.photos] == [(320, 240)]
+
+
 def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:
     html = assess(known, "plates", [str(photo)] * (MAX_PHOTOS + 1), None)[1]
     assert f"exceed the limit of {MAX_PHOTOS}" in html
@@ -117,7 +135,7 @@ def test_a_photo_that_has_since_been_deleted_has_to_be_uploaded_again(known: Any
     photo.unlink()
     _, html, answered = assess(known, "plates", [str(photo)], None)
     assert answered is None
-    assert "deletes photos an hour after they were uploaded; upload them again" in html
+    assert "deletes photos and PDFs an hour after they were uploaded; upload them again" in html
 
 
 def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
@@ -171,6 +189,52 @@ def test_what_an_error_quotes_is_not_taken_for_html() -> None:
     assert "'&lt;b&gt;x.csv' is a link" in shown.value.message
 
 
+CLAUSE = " ".join(["Audits are allowed once a year."] * 30)
+
+
+@pytest.fixture
+def contract(tmp_path: Path) -> Path:
+    """A PDF of three pages, the second without text."""
+    pdf, path = FPDF(), tmp_path / "contract.pdf"
+    pdf.set_font("helvetica", size=11)
+    for text in (CLAUSE, "", "Either side may end the contract within a month. " * 10):
+        pdf.add_page()
+        pdf.multi_cell(0, 6, text)
+    pdf.output(str(path))
+    return path
+
+
+def test_a_pdf_is_answered_by_passage_with_the_page(known: Any, contract: Path) -> None:
+    asked = ask(known, "contracts", Given(text="May they audit?", pdf=str(contract)))
+    first, last = (request.turns[0].text for request in known.asked)
+    assert first == f"May they audit?\n\n{CLAUSE}"
+    assert last.endswith("Either side may end the contract within a month.")
+    assert [answered.passage for answered in asked.answers] == ["page 1", "page 3"]
+    assert asked.remark == "No text was found on page 2: a scan or a figure."
+    assert json.loads(asked.answers[1].to_json())["passage"] == "page 3"
+    assert "page 3" in overview(asked.answers, asked.remark)
+    known.asked.clear()
+    assert "Give a photo or a text first" in ask(known, "plates", Given(pdf=str(contract))).message  # reads photos, too
+    assert known.asked == []
+
+
+def test_a_long_pdf_is_answered_in_part_and_says_so(
+    known: Any, contract: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm_ft.demo.asking.MAX_PASSAGES", 1)
+    asked = ask(known, "contracts", Given(pdf=str(contract)))
+    assert len(asked.answers) == 1
+    assert asked.remark.startswith("Only the first 1 of 2 passages are answered.")
+
+
+def test_a_file_that_is_no_pdf_gives_one_line(known: Any, contract: Path) -> None:
+    contract.write_text("no PDF")
+    message = ask(known, "contracts", Given(pdf=str(contract))).message
+    assert "</strong> contract.pdf: not a PDF file; give a .pdf file that opens in a viewer" in message
+    contract.unlink()
+    assert "upload them again" in ask(known, "contracts", Given(pdf=str(contract))).message
+
+
 def test_a_missing_adapter_is_reported(known: Any) -> None:
     known.cards = {}
     blocks = build_app(known)
@@ -181,13 +245,14 @@ def test_adapters_are_listed_again_whenever_the_page_is_loaded(known: Any) -> No
     blocks = build_app(known)
     del known.cards["hostile"]
     loaded = [entry.fn for entry in blocks.fns.values() if "load" in [event for _, event in entry.targets]]
-    assert [fn()["choices"] for fn in loaded] == [["plates", "contracts"], ["plates"], ["contracts"]]
+    listed = [[name for _, name in fn()["choices"]] for fn in loaded]
+    assert listed == [["plates", "contracts"], ["plates"], ["contracts"]]
 
 
 @pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas
 def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     client = Client(address, verbose=False)
-    shown, html, raw = client.predict("plates", [handle_file(photo)] * 2, "", api_name="/assess")
+    shown, html, raw, *_ = client.predict("plates", [handle_file(photo)] * 2, "", api_name="/assess")
     pictures = shown["value"] if isinstance(shown, dict) else shown
     assert [Path(picture["image"]).is_file() for picture in pictures] == [True, True]
     assert "scratch" in html

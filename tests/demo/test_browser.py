@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -10,13 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+from tests.datasets_vision.documents.test_reading import pdf
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
     pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio's own use of pandas
+    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
 ]
+
+FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PASTE = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), sign => sign.charCodeAt(0));
+    const clipboardData = new DataTransfer();
+    clipboardData.items.add(new File([bytes], name, {type: "image/png"}));
+    document.dispatchEvent(new ClipboardEvent("paste", {clipboardData, bubbles: true}));
+}"""
 
 
 STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionStorage),
@@ -26,7 +40,7 @@ STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionSto
 @pytest.fixture
 def browser() -> Iterator[Any]:
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE_CAMERA])
         yield browser
         browser.close()
 
@@ -39,7 +53,7 @@ def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
         page.goto(address)
         assess = page.get_by_role("button", name="Assess")
         assess.wait_for()
-        sync_api.expect(page.locator("#answer")).to_contain_text("The answer appears here")
+        sync_api.expect(page.locator("#result")).to_contain_text("The answer appears here")
 
         page.get_by_label("Adapter", exact=True).click()
         page.get_by_role("option", name="hostile").click()
@@ -47,8 +61,8 @@ def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
         sync_api.expect(page.locator(".caption-label").filter(has_text="plate.png, 320×240")).to_be_visible()
         assess.focus()
         page.keyboard.press("Enter")
-        page.locator("#answer .ask").wait_for()
-        sync_api.expect(page.locator("#answer .badge")).to_have_text("1")
+        page.locator("#result .ask").wait_for()
+        sync_api.expect(page.locator("#result .badge")).to_have_text("1")
         sync_api.expect(page.locator("#result img").first).to_be_visible()
         assert page.evaluate("window.pwned") is None
         assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -63,19 +77,34 @@ def test_a_text_is_assessed(browser: Any, address: str) -> None:
     page.get_by_label("Adapter", exact=True).click()
     page.get_by_role("option", name="contracts").click()
     page.get_by_text("Audits are allowed once a year.").click()  # an example, which is assessed at once
-    sync_api.expect(page.locator("#answer")).to_contain_text("not legal advice")
-    sync_api.expect(page.locator("#answer")).to_contain_text("Audits once a year.")
-    sync_api.expect(page.locator("input[type=file]")).to_have_count(0)
+    sync_api.expect(page.locator("#result")).to_contain_text("not legal advice")
+    sync_api.expect(page.locator("#result")).to_contain_text("Audits once a year.")
+    sync_api.expect(page.locator("input[type=file]")).to_have_attribute("accept", ".pdf")  # and none for photos
+
+
+def test_a_pdf_is_answered_by_passage(browser: Any, address: str, tmp_path: Path) -> None:
+    clauses = ("Audits", "May they audit once a year."), ("Termination", "Either side may end it within a month.")
+    contract = tmp_path / "contract.pdf"
+    contract.write_bytes(pdf([[(16, heading), (10, text)] for heading, text in clauses]))
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_label("Adapter", exact=True).click()
+    page.get_by_role("option", name="contracts").click()
+    page.locator("input[type=file][accept='.pdf']").set_input_files(contract)
+    page.get_by_text("contract.pdf").locator("visible=true").first.wait_for()
+    page.get_by_role("button", name="Assess").click()
+    sync_api.expect(page.get_by_role("cell", name="page 1, Audits")).to_be_visible()
+    sync_api.expect(page.get_by_role("cell", name="page 2, Termination")).to_be_visible()
 
 
 def test_an_example_photo_is_assessed_when_it_is_chosen(browser: Any, address: str) -> None:
     page = browser.new_page()
     page.goto(address)
     page.locator(".thumbnail-item").first.click()
-    sync_api.expect(page.locator("#answer")).not_to_contain_text("The answer appears here")
+    sync_api.expect(page.locator("#result")).not_to_contain_text("The answer appears here")
     sync_api.expect(page.locator("#result img").first).to_be_visible()
     page.get_by_label("Clear").first.click()
-    sync_api.expect(page.locator("#answer")).to_contain_text("The answer appears here")
+    sync_api.expect(page.locator("#result")).to_contain_text("The answer appears here")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
@@ -158,3 +187,74 @@ def test_files_that_are_made_late_are_those_of_the_answer_shown(
     page.locator("input[type=file]").first.set_input_files(bad)
     sync_api.expect(page.get_by_text("not a readable image")).to_be_visible()
     sync_api.expect(download).to_be_hidden()
+
+
+def test_photos_are_pasted(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    data = base64.b64encode(photo.read_bytes()).decode()
+    for count, name in ((1, "one.png"), (2, "two.png")):
+        page.evaluate(PASTE, [name, data])
+        sync_api.expect(page.locator(".caption-label").filter(has_text=".png, 320×240")).to_have_count(count)
+
+
+def test_a_photo_is_taken(browser: Any, address: str) -> None:
+    page = browser.new_page(permissions=["camera"])
+    page.goto(address)
+    page.get_by_role("button", name="Take a photo, or paste one").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.get_by_role("button", name="capture photo").click()
+    sync_api.expect(page.locator(".caption-label")).to_have_count(1)
+
+
+def test_several_photos_are_answered_one_by_one(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    other = photo.with_name("back.png")
+    Image.new("RGB", (200, 300), "white").save(other)
+    page.locator("input[type=file]").first.set_input_files([photo, other])
+    page.get_by_role("radio", name="Separate answers").locator("xpath=..").click()
+    page.get_by_role("button", name="Assess").click()
+    sync_api.expect(page.locator("#result tbody .verdict")).to_have_count(2)
+    picture = page.locator("#result .thumbnail-item img")
+    shown = picture.get_attribute("src")
+    page.get_by_label("In full").click()
+    page.get_by_role("option", name="2: back.png").click()
+    sync_api.expect(picture).not_to_have_attribute("src", shown)
+
+
+def test_a_box_is_hidden_and_shown_again(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page()
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    page.get_by_role("button", name="Assess").click()
+    box, picture = page.get_by_role("checkbox", name="2 pit"), page.locator("#result .thumbnail-item img")
+    sync_api.expect(box).to_be_checked()
+    shown = picture.get_attribute("src")
+    box.uncheck()
+    sync_api.expect(picture).not_to_have_attribute("src", shown)
+    box.check()
+    sync_api.expect(picture).to_have_attribute("src", shown)  # files are named by their content
+
+
+def test_an_opened_photo_is_zoomed(browser: Any, address: str, photo: Path) -> None:
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address)
+    page.get_by_role("button", name="Assess").wait_for()
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
+    page.get_by_role("button", name="Assess").click()
+    page.locator("#result .thumbnail-item").click()
+    opened = page.get_by_test_id("detailed-image")
+    width = opened.bounding_box()["width"]
+    opened.hover()
+    page.mouse.wheel(0, -100)
+    sync_api.expect(opened).to_have_attribute("style", re.compile(r"scale\(1\.25\)"))
+    assert opened.bounding_box()["width"] == pytest.approx(1.25 * width, abs=1)
+    page.keyboard.press("-")
+    page.keyboard.press("-")
+    assert opened.bounding_box()["width"] == pytest.approx(width, abs=1)

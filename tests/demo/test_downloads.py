@@ -15,12 +15,12 @@ import pytest
 from fontTools.ttLib import TTFont
 from PIL import Image
 from pypdf import PdfReader
+from vlm_ft.demo.answer_column import KINDS, _files
 from vlm_ft.demo.answer_pdf import UNKNOWN, answer_pdf
 from vlm_ft.demo.answered import Answered, new_case
-from vlm_ft.demo.assess_tab import KINDS, _files, assess
 
 from tests.cards import sample_prediction
-from tests.demo.conftest import card_of
+from tests.demo.conftest import assess, card_of
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
@@ -65,7 +65,7 @@ def test_probabilities_decision_and_estimate_are_in_it() -> None:
     doubtful = replace(doubtful, fields={**answer.fields, "damaged": damaged})
     text = text_of(answer_pdf(answered_with(card.model_copy(update={"form": form}), doubtful), []))
     for said in (
-        "Ask a person blurred",
+        "DAMAGED: moderate, dent, repair Ask a person blurred",
         "Damaged Yes 93 % No 7 %",
         "EUR 558 to 748",
         "5.5 h × 72 = 396",

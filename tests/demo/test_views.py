@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageChops
-from vlm_ft.demo.answer_view import answer_view, empty_view, message_view
-from vlm_ft.demo.card_view import card_view, figures
+from vlm_ft.demo.answer_view import answer_view, empty_view, head_view, message_view, overview
+from vlm_ft.demo.asking import Given, ask
+from vlm_ft.demo.card_view import METRICS, card_view, figures, in_a_line
 from vlm_ft.demo.photo_view import MAX_SIDE, drawn, marks
+from vlm_ft.demo.wording import verdict_in_words
 
 from tests.cards import sample_prediction
 from tests.demo.conftest import HOSTILE, card_of
+from vlm_ft.adapters import Card
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.answers.verdict import verdict_of
+from vlm_ft.evaluation.results import MAIN
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
@@ -60,10 +67,14 @@ class Markup(HTMLParser):
             self.headings.append(data)
 
 
+def whole_view(card: Card, prediction: Prediction) -> str:
+    return head_view(card, prediction) + answer_view(card, prediction)
+
+
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_every_sample_is_shown(task: Task) -> None:
     card, prediction = card_of(task), sample_prediction(task)
-    text = Markup(answer_view(card, prediction)).text
+    text = Markup(whole_view(card, prediction)).text
     for field in card.form.fields:
         assert field.name.replace("_", " ").capitalize() in text
     for value in prediction.values.values():
@@ -85,11 +96,19 @@ def test_a_card_says_tested_only_if_it_has_figures() -> None:
     assert "Not evaluated yet." in bare
 
 
+def test_an_adapter_in_a_line() -> None:
+    card = card_of(TASKS["product_defects"])
+    assert in_a_line(card, "plates") == "plates · Product defects · passed macro-F1 0.94"
+    figures = {**card.metrics, "kind.macro_f1": {"value": 0.5}, "findings.f1": {"value": 0.1}}
+    assert in_a_line(card.model_copy(update={"metrics": figures}), "plates").endswith(" · kind macro-F1 0.50")
+    assert in_a_line(card.model_copy(update={"metrics": {}}), "plates") == "plates · Product defects · not evaluated"
+
+
 def test_derived_results_are_shown() -> None:
     card, answer = card_of(TASKS["car_damage"]), sample_prediction(TASKS["car_damage"])
     form = card.form.with_derivation(read_rate_card(find_rate_card("example_eur"))).with_derivation(PRIORITIES)
     card = card.model_copy(update={"form": form})
-    text = Markup(answer_view(card, replace(answer, derived=form.derive(answer.values)))).text
+    text = Markup(whole_view(card, replace(answer, derived=form.derive(answer.values)))).text
     assert "EUR 558 to 748" in text
     assert "5.5 h × 72 = 396" in text
     assert "Example prices" in text
@@ -97,11 +116,11 @@ def test_derived_results_are_shown() -> None:
     assert "next check" in text
     tag = "<b onclick=x>&"
     unpriced = {"findings": [{"part": tag, "kind": tag, "severity": "minor"}]}
-    text = Markup(answer_view(card, replace(answer, derived=form.derive(unpriced)))).text
+    text = Markup(whole_view(card, replace(answer, derived=form.derive(unpriced)))).text
     assert f"no row for part '{tag}'" in text
     assert "not priced" in text
     assert "Ask a person" in text
-    assert "Repair estimate" not in Markup(answer_view(card, answer)).text
+    assert "Repair estimate" not in Markup(whole_view(card, answer)).text
 
 
 def every_kind(hostile: str, bars: bool) -> tuple[Form, Prediction]:
@@ -140,7 +159,7 @@ def test_no_text_becomes_markup(bars: bool) -> None:
             "metrics": {HOSTILE: {"value": 0.5}},
         }
     )
-    views = (answer_view(card, answer), empty_view(card), card_view(card, HOSTILE), message_view(HOSTILE, HOSTILE))
+    views = (whole_view(card, answer), empty_view(card), card_view(card, HOSTILE), message_view(HOSTILE, HOSTILE))
     assert all(HOSTILE in Markup(view).text for view in views)
     text = Markup(views[0]).text
     assert "None listed." in text
@@ -148,13 +167,34 @@ def test_no_text_becomes_markup(bars: bool) -> None:
     assert ("<1 %" in text) is bars
 
 
+@pytest.mark.parametrize("task", TASKS.values(), ids=str)
+def test_an_answer_begins_with_its_verdict(task: Task) -> None:
+    card, prediction = card_of(task), sample_prediction(task)
+    verdict = verdict_of(card.form, prediction)
+    assert verdict is not None
+    shown = whole_view(card, prediction)
+    assert Markup(shown).text.startswith(verdict_in_words(verdict))
+    assert f'class="verdict {verdict.tone}"' in shown
+    referred = whole_view(card, replace(prediction, decision="ask a person", reason="too dark"))
+    assert f'class="verdict {verdict.tone} unsure"' in referred
+    assert Markup(referred).text.startswith(f"{verdict_in_words(verdict)}Ask a person. Too dark.")
+
+
 def test_decision_and_error_are_shown() -> None:
     task = TASKS["product_defects"]
     card, prediction = card_of(task), sample_prediction(task)
-    assert "Ask a person" not in answer_view(card, prediction)
-    assert "Ask a person" in answer_view(card, replace(prediction, decision="ask a person"))
-    failed = Markup(answer_view(card, Prediction.failed("answer is not JSON\nat all"))).text
+    assert "Ask a person" not in whole_view(card, prediction)
+    assert "Ask a person" in whole_view(card, replace(prediction, decision="ask a person"))
+    failed = Markup(whole_view(card, Prediction.failed("answer is not JSON\nat all"))).text
     assert failed == f"No answer. answer is not JSON at all{card.notice}"
+
+
+def test_several_answers_are_a_table(known: Any, photo: Path) -> None:
+    plates, hostile = (ask(known, name, Given([str(photo)])).answers[0] for name in ("plates", "hostile"))
+    table = Markup(overview([plates, hostile]))
+    assert table.headings == ["No.", "About", "Verdict", "Decision"]
+    assert "1plate.pngFAIL: scratchAnswer" in table.text
+    assert f"Ask a person: {HOSTILE}" in table.text
 
 
 @pytest.mark.parametrize("size", [(40, 30), (4000, 300)])
@@ -166,6 +206,10 @@ def test_boxes_are_drawn(task: Task, size: tuple[int, int]) -> None:
     assert max(scene.size) <= MAX_SIDE
     assert (ImageChops.invert(scene).getbbox() is not None) is bool(placed)
     assert [mark.number for mark in placed] == list(range(1, len(placed) + 1))
+
+
+def test_every_main_metric_has_words() -> None:
+    assert METRICS.keys() == set(MAIN)
 
 
 def test_figures_are_listed_with_their_intervals() -> None:

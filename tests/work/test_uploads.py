@@ -16,7 +16,7 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.work.archives import unpack_data
 from vlm_ft.work.jobs import Job, Jobs, Kind, State
 from vlm_ft.work.uploads import delete_old_uploads
-from vlm_ft.work.workplace import DATA, PHOTOS, PREFLIGHT, REVIEW, Workplace, _taken_in
+from vlm_ft.work.workplace import DATA, PHOTOS, PREFLIGHT, REVIEW, Workplace, _store
 
 KEPT = timedelta(days=7)
 
@@ -72,6 +72,6 @@ def test_metadata_are_removed_as_photos_are_received(tmp_path: Path, kind: str) 
     if kind == "data":
         unpack_data(archive, place)
     else:
-        _taken_in([("a.jpg", BytesIO(content)) if kind == "jpg" else ("a.zip", archive)], place)
+        _store([("a.jpg", BytesIO(content)) if kind == "jpg" else ("a.zip", archive)], place)
     (stored,) = place.rglob("*.jpg")
     assert SECRET.encode() not in stored.read_bytes()

@@ -14,7 +14,7 @@ from datasets_vision.example import BOX_SCALE
 from vlm_ft.answers.box_format import STANDARD, BoxFormat, Size
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
-from vlm_ft.answers.task import Follows, Task, Values
+from vlm_ft.answers.task import Follows, Headline, Task, Values
 from vlm_ft.errors import FormError, nearest
 
 Options = Mapping[str, Sequence[str]]
@@ -30,6 +30,7 @@ class Form(Strict):
     notice: str = ""
     fields: tuple[FieldSpec, ...]
     follows: dict[str, Follows] = Field(default_factory=dict)
+    headline: Headline = Field(default_factory=Headline, exclude_if=lambda headline: not headline.names)
     derivations: tuple[Derivation, ...] = ()
     boxes: BoxFormat = STANDARD
     thresholds: dict[str, float] = Field(
@@ -45,7 +46,7 @@ class Form(Strict):
         """
         options = dict(options or {})
         known = paths(task.fields)
-        for path in [*options, *(only or ()), *task.follows]:
+        for path in [*options, *(only or ()), *task.follows, *task.headline.names]:
             if path not in known:
                 raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
         fields = _narrowed(task.fields, set(only) if only is not None else known)
@@ -57,6 +58,7 @@ class Form(Strict):
             notice=task.notice,
             fields=tuple(_with_options(field, field.name, options, task.name) for field in fields),
             follows={name: rule for name, rule in task.follows.items() if name in asked},
+            headline=task.headline.narrow(asked),
             derivations=tuple(entry for entry in task.derivations if entry.derivable(asked)),
         )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic import Field as PydanticField
+
 from datasets_vision.example import Label, LabelledObject, box_area
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.kinds import Answer, BoxedList, Choice, FieldSpec, Integer, Items, fields_of
+from vlm_ft.answers.kinds import Answer, BoxedList, Choice, FieldSpec, Integer, Items, Strict, fields_of
 
 NOTHING = "none"
 """The class of an image that was examined and shows no finding."""
@@ -25,6 +27,31 @@ Follows = Literal["any", "none", "count", "largest"]
 DECISIONS = ("any", "none")
 
 
+class Headline(Strict):
+    """What the first line of an answer states: the values of `fields`, which are flags, choices or numbers.
+
+    `words`: of a flag, what is said if it is true and if it is false; by default its name, with "not" if it is false.
+    `graded`: the choices whose options go from harmless to grave.
+    """
+
+    fields: tuple[str, ...] = ()
+    words: dict[str, tuple[str, str]] = PydanticField(default_factory=dict)
+    graded: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every field that it mentions."""
+        return (*self.fields, *self.words, *self.graded)
+
+    def narrow(self, asked: Collection[str]) -> Headline:
+        """The same without the fields that are not asked for."""
+        return Headline(
+            fields=tuple(name for name in self.fields if name in asked),
+            words={name: words for name, words in self.words.items() if name in asked},
+            graded=tuple(name for name in self.graded if name in asked),
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """One use case. Everything else (prompt, grammar, metrics, columns, widgets) follows from the form.
@@ -32,8 +59,9 @@ class Task:
     A label's class, if it has one, is the value of `class_field`, and its objects are the items of `list_field`. `read`
     returns the other values that a label states. `follows` says which fields are computed from the list with boxes, in
     labels and when the answers about tiles are merged; the class NOTHING means an empty list. `derivations` compute
-    results from an answer without a model. `notice` accompanies every output. `sample` is one complete answer.
-    `augment` is the preset that suits its photos, if the labels stay true under it; None for a task about texts.
+    results from an answer without a model. `headline` says what an answer comes down to. `notice` accompanies every
+    output. `sample` is one complete answer. `augment` is the preset that suits its photos, if the labels stay true
+    under it; None for a task about texts.
 
     >>> from vlm_ft import Answer, Task
     >>> class Verdict(Answer):
@@ -62,6 +90,7 @@ class Task:
     follows: Mapping[str, Follows] = field(default_factory=dict)
     derivations: tuple[Derivation, ...] = ()
     augment: str | None = None
+    headline: Headline = field(default_factory=Headline)
 
     @property
     def fields(self) -> tuple[FieldSpec, ...]:

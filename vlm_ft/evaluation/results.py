@@ -11,8 +11,9 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
-from vlm_ft.answers.kinds import Strict
+from vlm_ft.answers.kinds import Choice, Strict
 from vlm_ft.answers.metrics import Metric
+from vlm_ft.answers.verdict import verdict_fields
 from vlm_ft.errors import DataError, RecipeError, nearest
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.reliability import OWN, Figure
@@ -101,6 +102,22 @@ def results_of(
         goal = MAX_FALSE_ALARMS if alarm.of == OWN else MIN_ALARMS
         found.append(Result.of(card, command, "answer", f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
     return found
+
+
+def main_figure(card: Card) -> tuple[str, str, float] | None:
+    """(field, metric, value): an adapter's main figure on its class, or on its first measured field.
+
+    None if it was not evaluated.
+    """
+    stated = verdict_fields(card.form)
+    classes = [field for field in stated if isinstance(field.kind, Choice)]
+    found = (
+        (field.name, metric, float(card.metrics[f"{field.name}.{metric}"]["value"]))
+        for field in (*classes, *stated, *card.form.fields)
+        for metric in MAIN
+        if f"{field.name}.{metric}" in card.metrics
+    )
+    return next(found, None)
 
 
 def read_entries(file: Path, kind: type[Entry]) -> list[Entry]:

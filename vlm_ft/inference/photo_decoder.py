@@ -1,4 +1,4 @@
-"""Decodes untrusted photos in separate processes, within a time limit.
+"""Decodes untrusted photos and reads untrusted PDFs in separate processes, within a time limit.
 
 A file that makes a decoder crash or hang fails its own request, and nothing else.
 """
@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL.Image import Image
 
+from datasets_vision.documents import Passage, read_passages
 from datasets_vision.images import image_size, open_image
 from vlm_ft.errors import BusyError, DataError
 
@@ -72,12 +73,19 @@ class PhotoDecoder:
         while some := list(islice(remaining, AT_ONCE)):
             self._map(partial(_tried, self._open), some)
 
-    def _map(self, work: Callable[[Path], Out], photos: Sequence[Path]) -> tuple[Out, ...]:
+    def passages(self, pdf: Path) -> tuple[list[Passage], list[int]]:
+        """The passages of a PDF, and its pages without text. Raises as `decoded` does."""
+        return self._map(read_passages, [pdf], "print or save it to PDF again, or split it")[0]
+
+    def _map(
+        self, work: Callable[[Path], Out], photos: Sequence[Path], remedy: str = "send it as a plain JPEG"
+    ) -> tuple[Out, ...]:
         waiting: list[ProcessFuture] = []
         try:
             pool = self._working()
             waiting += [pool.schedule(work, [photo], timeout=self._seconds) for photo in photos]
-            return tuple(self._result(pool, photo, future) for photo, future in zip(photos, waiting, strict=True))
+            each = zip(photos, waiting, strict=True)
+            return tuple(self._result(pool, photo, future, remedy) for photo, future in each)
         except BrokenProcessPool as error:
             log.warning("the processes that decode photos cannot run: %s", error.__cause__ or error)
             raise BusyError("photos", "no process can decode them at present", "retry later") from error
@@ -93,7 +101,7 @@ class PhotoDecoder:
                 self._pool = _new_pool()
             return self._pool
 
-    def _result(self, pool: ProcessPool, photo: Path, future: ProcessFuture) -> Any:
+    def _result(self, pool: ProcessPool, photo: Path, future: ProcessFuture, remedy: str) -> Any:
         while not wait([future], timeout=1).done:
             if not pool.active and not future.done():  # pebble forgets a task that was queued while it gave up the pool
                 raise BrokenProcessPool("the pool was given up")
@@ -101,9 +109,9 @@ class PhotoDecoder:
             return future.result()
         except TooSlowError as error:
             problem = f"takes more than {self._seconds:g} s to decode"
-            raise DataError(photo, problem, "send it as a plain JPEG") from error
+            raise DataError(photo, problem, remedy) from error
         except ProcessExpired as error:
-            raise DataError(photo, "cannot be decoded: its decoder crashed", "send it as a plain JPEG") from error
+            raise DataError(photo, "cannot be decoded: its decoder crashed", remedy) from error
 
     def close(self) -> None:
         """End the processes."""
@@ -134,6 +142,11 @@ def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
 def sizes(photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
     """Like `PhotoDecoder.sizes`, in the same pool as `decoded`."""
     return _shared().sizes(photos)
+
+
+def passages_of(pdf: Path) -> tuple[list[Passage], list[int]]:
+    """As `PhotoDecoder.passages`, by the same processes."""
+    return _shared().passages(pdf)
 
 
 @cache

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from vlm_ft.answers.derivations.priority import read_priorities
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task
+from vlm_ft.answers.task import Headline, Task
 
 PRIORITIES = read_priorities(Path(__file__).with_name("aviation_priorities.csv"))
 
@@ -48,6 +48,7 @@ TASK = Task(
     list_field="findings",
     augment="aircraft",
     follows={"kind": "largest"},
+    headline=Headline(fields=("event", "kind")),
     sample=AviationMaintenance(
         kind="crack",
         findings=[

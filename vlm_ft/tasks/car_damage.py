@@ -9,7 +9,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label, LabelledObject
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Headline, Task, Values
 
 OTHER = "other"
 """The part of a finding outside all labelled parts."""
@@ -66,6 +66,7 @@ TASK = Task(
     read=read,
     augment="cars",
     follows={"damaged": "any", "kind": "largest"},
+    headline=Headline(fields=("damaged", "severity", "kind", "action"), graded=("severity",)),
     sample=CarDamage(
         damaged=True,
         severity="moderate",

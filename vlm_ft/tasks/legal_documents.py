@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from vlm_ft.answers.kinds import Answer, OneOf
-from vlm_ft.answers.task import Task
+from vlm_ft.answers.task import Headline, Task
 
 
 class LegalDocuments(Answer):
@@ -25,6 +25,7 @@ TASK = Task(
     answer=LegalDocuments,
     instruction="Read the passage of a contract or of terms of service.",
     class_field="clause_type",
+    headline=Headline(fields=("present", "clause_type", "risk"), graded=("risk",)),
     sample=LegalDocuments(clause_type="audit_rights", present=True, risk="medium", summary="Audits once a year."),
     notice="A reading aid, not legal advice.",
 )

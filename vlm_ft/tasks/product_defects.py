@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task
+from vlm_ft.answers.task import Headline, Task
 
 
 class Defect(Item):
@@ -36,6 +36,7 @@ TASK = Task(
     list_field="findings",
     augment="surfaces",
     follows={"passed": "none", "kind": "largest"},
+    headline=Headline(fields=("passed", "kind"), words={"passed": ("pass", "fail")}),
     sample=ProductDefects(
         passed=False,
         kind="scratch",

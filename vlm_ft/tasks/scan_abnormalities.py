@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
-from vlm_ft.answers.task import Task
+from vlm_ft.answers.task import Headline, Task
 
 
 class Abnormality(Item):
@@ -37,6 +37,7 @@ TASK = Task(
     list_field="findings",
     augment="scans",
     follows={"abnormal": "any", "kind": "largest"},
+    headline=Headline(fields=("abnormal", "kind"), words={"abnormal": ("abnormal", "normal")}),
     sample=ScanAbnormalities(
         modality="MR",
         abnormal=True,

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from datasets_vision.example import Label
 from vlm_ft.answers.kinds import Answer, Item, OneOf
-from vlm_ft.answers.task import Task, Values
+from vlm_ft.answers.task import Headline, Task, Values
 
 
 class Mention(Item):
@@ -42,6 +42,7 @@ TASK = Task(
     answer=TechnicalDiagnosis,
     instruction="Diagnose the fault that the photo or the text shows.",
     class_field="fault",
+    headline=Headline(fields=("fault", "system", "urgency"), graded=("urgency",)),
     augment="light",
     read=read,
     sample=TechnicalDiagnosis(

@@ -146,6 +146,19 @@ def test_bookmarks_are_headings_whatever_their_type_size(tmp_path):
     assert shape(found)[0] == ("heading", "Cleaning")
 
 
+def test_a_paragraph_that_ends_with_its_page_keeps_its_page(tmp_path):
+    pages = [
+        [(10, "The pump is idle at night.")],
+        [(10, "It starts at six, and")],
+        [(10, "stops before noon at the latest.")],
+    ]
+    blocks = document(tmp_path, "a.pdf", pdf(pages)).blocks
+    assert [(block.text, block.page) for block in blocks] == [
+        ("The pump is idle at night.", 1),
+        ("It starts at six, and stops before noon at the latest.", 2),
+    ]
+
+
 def test_a_page_without_text_is_set_aside_and_the_others_read(tmp_path):
     scan, found = written(tmp_path, "a.pdf", pdf([BODY, []]))
     assert isinstance(scan, SetAside)
