@@ -17,6 +17,9 @@ FLOOR = 1e-9
 """The minimum probability of an option: one that decoding did not resolve is improbable, not impossible."""
 
 
+MIN_AGREEMENT, MAX_SHIFT = 0.99, 0.01  # of answers in bf16 with those in fp32
+
+
 class Bound(Strict):
     """A guarantee: at most a share `risk` of the answers at or above `threshold` is wrong, at confidence `level`.
 
@@ -63,6 +66,31 @@ class Familiar(Strict):
     false_alarms: float = Field(description="the share of familiar examples that may be flagged")
     trained: int = Field(description="number of training examples described")
     held_out: int = Field(description="number of examples from which the threshold was found")
+
+
+class Agreement(Strict):
+    """How well answers in bf16 agree with those in fp32, on examples that training did not see.
+
+    `score`: the mean score of the bf16 answers (0 to 1, see `case_score`) if those in fp32 are the truth. `shift`: the
+    mean absolute difference of the probability that every closed field is right.
+    """
+
+    count: int
+    score: float
+    shift: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether bf16 can replace fp32, including the threshold that was fitted in fp32."""
+        return self.score >= MIN_AGREEMENT and self.shift <= MAX_SHIFT
+
+    @property
+    def in_words(self) -> str:
+        """Whether the answers agree, and how well."""
+        return (
+            f"answers {'agree' if self.holds else 'do not agree'} with those in fp32: score {self.score:.3f}, "
+            f"probabilities within {self.shift:.3f} on average, on {self.count} examples"
+        )
 
 
 def closed_fields(form: Form) -> tuple[str, ...]:
