@@ -103,6 +103,17 @@ def test_bf16_agrees_if_options_and_probabilities_do() -> None:
     assert calibrate.agreement_of(form, answers(0.9, 0)[:19], answers(0.9, 0)[:19]) is None
 
 
+def test_with_few_examples_calibration_advises_the_answers_of_folds(recipe_of: Recipes, tmp_path: Path) -> None:
+    advice = f"vlm-ft crossval {tmp_path / 'run' / 'recipe.yaml'} --out folds, then vlm-ft calibrate {tmp_path / 'run'}"
+    printed = StringIO()
+    calibrate_run(run_to_calibrate(recipe_of, tmp_path / "run"), console=Console(file=printed, width=500))
+    assert advice in printed.getvalue()
+    fold = tmp_path / "fold"
+    write_run(recipe_of("fast_vlm", splits={"calibrate": 0.2, "folds": 2}), fold)
+    calibrate_run(fold, console=Console(file=(printed := StringIO()), width=500))
+    assert "crossval" not in printed.getvalue()
+
+
 def test_an_interrupted_calibration_does_not_look_finished(
     recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

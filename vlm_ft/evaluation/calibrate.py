@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import torch
 from accelerate import PartialState
@@ -33,6 +34,9 @@ MAX_DESCRIBED = 1500
 
 MAX_COMPARED = 100
 """The most examples that are answered in both precisions."""
+
+ENOUGH = 100
+"""With fewer calibration examples, those of a cross-validation serve better."""
 
 
 def calibrate_trained(folder: Path, *, console: Console | None = None) -> None:
@@ -91,6 +95,8 @@ def calibrate_run(
         answers = answers or _answers(engine, card, cases, batch_size, console)
         confidence = answers.fit(form, risk=risk, level=level)
         _print(confidence, len(answers.truths), console)
+        if alone and folds is None and len(cases) < ENOUGH:
+            _advise_folds(run, console)
         card = card.model_copy(update={"confidence": confidence})
     if alone:
         card = card.model_copy(update={"bf16": _agreement(engine, card, cases, batch_size, console)})
@@ -147,6 +153,15 @@ def _answers(engine: Engine, card: Card, cases: Sequence[Case], batch_size: int,
     with progress_bars(console) as progress:
         predictions = predict_in_chunks(engine, requests, batch_size, partial(progress, "calibrate"))
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
+
+
+def _advise_folds(run: Run, console: Console) -> None:
+    place, recipe = quote(str(run.folder)), quote(str(run.recipe_file))
+    console.print(
+        f"few examples to calibrate on; to use all labelled ones: vlm-ft crossval {recipe} --out folds, "
+        f"then vlm-ft calibrate {place} --folds folds",
+        markup=False,
+    )
 
 
 def _print(confidence: Confidence, count: int, console: Console) -> None:
