@@ -53,10 +53,15 @@ class Bound(Strict):
 
 
 class Confidence(Strict):
-    """The result of calibration: a temperature for each closed field, and the bound."""
+    """The result of calibration: a temperature for each closed field, the bound, and the lowest legal probability.
+
+    `legal`: a person is asked if the model gave less than this to what the form allows (see `least_legal`); 0 on the
+    cards of earlier versions.
+    """
 
     temperatures: dict[str, float] = Field(description="of each closed field; above 1 if the model was overconfident")
     bound: Bound
+    legal: float = 0.0
 
 
 class Familiar(Strict):
@@ -126,6 +131,12 @@ def joint_probability(form: Form, prediction: Prediction) -> float | None:
     return prod(value for value in found if value is not None)
 
 
+def least_legal(form: Form, prediction: Prediction) -> tuple[float, str]:
+    """The lowest probability, over the closed fields, of what the form allows, and the field; 1 if none is known."""
+    found = [(prediction.fields[name].legal, name) for name in closed_fields(form) if name in prediction.fields]
+    return min(((legal, name) for legal, name in found if legal is not None), default=(1.0, ""))
+
+
 def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -> Prediction:
     """The prediction with the distributions of these fields tempered."""
     fields = {name: _tempered_field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
@@ -150,6 +161,10 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
         reason = (
             f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {threshold:.2f}"
         )
+        return replace(prediction, decision="ask a person", reason=reason)
+    legal, field = least_legal(form, prediction)
+    if legal < confidence.legal:
+        reason = f"{field}: the model gave only {legal:.1%} to what the form allows, below {confidence.legal:.1%}"
         return replace(prediction, decision="ask a person", reason=reason)
     return prediction
 
