@@ -125,9 +125,9 @@ def _agreement(
 
     None if bf16 is not faster on this machine, or there are too few examples.
     """
-    if not uses_bf16("auto"):
-        return None
     compared, answers = spaced(cases, MAX_COMPARED), []
+    if len(compared) < MIN_EXAMPLES or not uses_bf16("auto"):
+        return None
     for engine.precision in ("fp32", "bf16"):
         answers.append(_answers(engine, card, compared, batch_size, console).predictions)
     agreement = agreement_of(card.form, *answers)
