@@ -39,10 +39,15 @@ class Endpoint:
             raise DataError(f"server {self.url!r}", "not an HTTP or HTTPS address", "write http://localhost:8000/v1")
 
     def complete(self, body: Mapping[str, Any]) -> str:
-        """Send a request, with the model's name added, and return the text of the reply.
+        """Send a request, with the model's name added, and return the text of the reply; see `choose`."""
+        return text_of_choice(self.choose(body))
+
+    def choose(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a request, with the model's name added, and return the first choice of the reply.
 
         Timeouts, temporary errors and malformed replies are retried. Raises `ValueError` if this one request fails for
-        good, and `DataError` if the server cannot be reached or rejects the key, the model or the address.
+        good (`RejectedError` if the server rejects it), and `DataError` if the server cannot be reached or rejects the
+        key, the model or the address.
         """
         request = json.dumps({"model": self.model, **body}, ensure_ascii=False).encode()
         fault = ""
@@ -50,7 +55,7 @@ class Endpoint:
             if attempt:
                 time.sleep(self.pause * 2 ** (attempt - 1))
             try:
-                return _content(self._post(request))
+                return _choice(self._post(request))
             except _RetryableError as error:
                 fault = str(error)
         raise ValueError(f"no usable reply after {_TRIES} tries ({fault})")
@@ -65,7 +70,7 @@ class Endpoint:
         except urllib.error.HTTPError as error:
             fault = f"{error.code} {error.reason}"
             if error.code in (400, 413, 422):
-                raise ValueError(f"the request was rejected ({fault}); is it too long for the model?") from error
+                raise RejectedError(f"the request was rejected ({fault}); is it too long for the model?") from error
             if error.code not in _RETRIED:
                 remedy = f"check the address, the model {self.model!r} and the key"
                 raise DataError(f"server {url}", fault, remedy) from error
@@ -77,13 +82,24 @@ class Endpoint:
             raise _RetryableError(str(reason)) from error
 
 
+class RejectedError(ValueError):
+    """A request that the server will never answer."""
+
+
 class _RetryableError(Exception):
     """A failure that may not recur on the next try."""
 
 
-def _content(reply: bytes) -> str:
+def text_of_choice(choice: Mapping[str, Any]) -> str:
+    """The text of a choice."""
+    return str(choice["message"]["content"] or "")
+
+
+def _choice(reply: bytes) -> dict[str, Any]:
     try:
-        return str(json.loads(reply)["choices"][0]["message"]["content"] or "")
+        choice: dict[str, Any] = json.loads(reply)["choices"][0]
+        text_of_choice(choice)
+        return choice
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise _RetryableError(
             f"the reply is not a chat completion: {excerpt(reply.decode(errors='replace'))}"

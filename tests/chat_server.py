@@ -14,12 +14,14 @@ from tests.local_server import Quiet, listening
 class Stub:
     """Answers each request with the next of `replies`, and repeats the last one.
 
-    A reply is a text, a status, the bytes of a body, or None for what is not HTTP.
+    A reply is a text, a status, the bytes of a body, or None for what is not HTTP. `logprobs`, if they are asked for,
+    come with each text; a server without them rejects such a request.
     """
 
     def __init__(self) -> None:
         self.replies: list[str | int | bytes | None] = []
         self.asked: list[tuple[dict[str, Any], str | None]] = []
+        self.logprobs: dict[str, Any] | None = {"content": []}
         self.url = ""
 
     def next(self) -> str | int | bytes | None:
@@ -35,14 +37,16 @@ def serving() -> Iterator[Stub]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             stub.asked.append((json.loads(body), self.headers.get("Authorization")))
-            reply = stub.next()
+            asks = stub.asked[-1][0].get("logprobs")
+            reply = 400 if asks and stub.logprobs is None else stub.next()
             if reply is None:
                 self.wfile.write(b"SSH-2.0\r\n\r\n")
                 return
             self.send_response(reply if isinstance(reply, int) else 200)
             self.end_headers()
             if isinstance(reply, str):
-                self.wfile.write(json.dumps({"choices": [{"message": {"content": reply}}]}).encode())
+                choice = {"message": {"content": reply}, "logprobs": stub.logprobs if asks else None}
+                self.wfile.write(json.dumps({"choices": [choice]}).encode())
             elif isinstance(reply, bytes):
                 self.wfile.write(reply)
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationError
 
 from datasets_vision.placing import whole_file
-from vlm_ft.answers.confidence import Confidence, Familiar
+from vlm_ft.answers.confidence import Agreement, Confidence, Familiar
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.bases.base_ref import BaseRef
@@ -73,6 +73,7 @@ class Card(Strict):
     familiar: Familiar | None = Field(
         default=None, description="the threshold for unfamiliar examples; see familiarity.py"
     )
+    bf16: Agreement | None = Field(default=None, description="whether answers in bf16 agree, if it was measured")
     provenance: Provenance
     training: dict[str, Any] = Field(default_factory=dict, description="steps, seconds, losses, machine, versions")
     metrics: dict[str, Any] = Field(default_factory=dict, description="figures on `test`, by field")
@@ -88,7 +89,7 @@ class Card(Strict):
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of everything on the card except its name, its template, its figures and its calibration."""
-        trained = self.model_dump_json(exclude={"name", "template", "metrics", "confidence", "familiar"})
+        trained = self.model_dump_json(exclude={"name", "template", "metrics", "confidence", "familiar", "bf16"})
         return hashlib.sha256(trained.encode("utf-8", "replace")).hexdigest()
 
     @property

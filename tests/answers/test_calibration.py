@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -112,6 +113,28 @@ def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
     assert asked.fields["kind"].distribution == pytest.approx(tempered({"a": 0.5, "b": 0.3, "c": 0.2}, 2.0))
     none = Confidence(temperatures={}, bound=BOUND.model_copy(update={"threshold": None}))
     assert "not certifiable" in with_confidence(FORM, sure, none).reason
+
+
+def legal_answers(*legal: float) -> list[Prediction]:
+    answer = stating({"a": 0.98, "b": 0.01, "c": 0.01}, {"true": 0.99, "false": 0.01})
+    return [replace(answer, fields={**answer.fields, "ok": replace(answer.fields["ok"], legal=one)}) for one in legal]
+
+
+@pytest.mark.parametrize(("usual", "low"), [(0.99, 0.4), (0.2, 0.1)], ids=["trained on answers", "on decisions"])
+def test_a_model_that_wanted_to_say_something_else_goes_to_a_person(usual: float, low: float) -> None:
+    truths = [{"kind": "a", "ok": True}] * 100
+    found = calibrated(FORM, truths, legal_answers(*[usual] * 100), [""] * 100)
+    served, flagged = (with_confidence(FORM, answer, found) for answer in legal_answers(usual, low))
+    assert served.decision == "answer"
+    assert flagged.decision == "ask a person"
+    assert flagged.reason.startswith(f"ok: the model gave only {low:.1%} to what the form allows")
+
+
+def test_answers_that_are_withheld_for_their_legal_probability_do_not_count_for_the_bound() -> None:
+    """Otherwise, the bound would be on other answers than those given."""
+    truths = [{"kind": "a", "ok": True}] * 300
+    found = calibrated(FORM, truths, legal_answers(0.1, 0.2, *[0.3] * 298), [""] * 300)
+    assert (found.legal, found.bound.count) == (0.3, 298)
 
 
 def test_a_form_of_free_text_has_no_joint_probability() -> None:

@@ -108,13 +108,34 @@ def test_an_image_in_memory_is_converted_like_a_file(tmp_path, mode, colour):
     assert size_of(image) == size_of(path) == (6, 4)
 
 
+UPRIGHT = {  # what the stored rows and columns show, by EXIF orientation (EXIF 2.3, tag 0x0112)
+    1: lambda stored: stored,  # top, left
+    2: lambda stored: stored[:, ::-1],  # top, right
+    3: lambda stored: stored[::-1, ::-1],  # bottom, right
+    4: lambda stored: stored[::-1],  # bottom, left
+    5: lambda stored: stored.swapaxes(0, 1),  # left, top
+    6: lambda stored: stored[::-1].swapaxes(0, 1),  # right, top
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda stored: stored[:, ::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_exif_turns_the_image_upright(tmp_path, suffix):
+@pytest.mark.parametrize("orientation", UPRIGHT)
+def test_exif_turns_the_image_upright(tmp_path, suffix, orientation):
     path = tmp_path / f"photo{suffix}"
     exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (30, 20), "red").save(path, exif=exif)
-    assert open_image(path).size == (20, 30) == image_size(path)
+    exif[0x0112] = orientation
+    corners = np.array([["red", "lime"], ["blue", "white"]])
+    stored = Image.new("RGB", (32, 16))
+    for (row, column), colour in np.ndenumerate(corners):
+        stored.paste(str(colour), (16 * column, 8 * row, 16 * column + 16, 8 * row + 8))
+    stored.save(path, exif=exif, quality=95)
+    expected = UPRIGHT[orientation](np.asarray(stored))
+    found = np.asarray(open_image(path), int)
+    assert found.shape == expected.shape
+    assert image_size(path) == (found.shape[1], found.shape[0])
+    assert np.abs(found - expected).mean() < 30  # of 255: JPEG blurs the colours at the edges
 
 
 def test_images_come_in_natural_order_with_any_case_of_suffix(tmp_path):

@@ -33,3 +33,12 @@ def answer_logprob(base: Base, row: Row) -> list[float]:
     shares = masked(logits[labels >= 0].float(), choices).log_softmax(-1)
     found = shares[range(len(shares)), labels[labels >= 0]].tolist()
     return [float(value) for value in found[:-1]]
+
+
+def answer_shares(base: Base, row: Row) -> torch.Tensor:
+    """(tokens, vocabulary) the probabilities of every token at each place of the row's target, without any mask."""
+    batch = Conversation(base.reader, "answer").encode([row], supervised=True)
+    inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
+    with torch.inference_mode():
+        logits = base.model(**inputs, use_cache=False).logits[0, :-1]
+    return logits[batch["labels"][0, 1:] >= 0].float().softmax(-1)

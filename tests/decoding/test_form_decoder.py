@@ -6,15 +6,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import exp, log
 
-import numpy as np
 import pytest
 import torch
 from numpy.random import default_rng
 from PIL import Image
 
 from datasets_vision.example import Turn
-from tests.decoding.oracle import NESTED, answer_logprob, closed_form, form_of
-from vlm_ft.answers.box_format import GRID
+from tests.decoding.oracle import NESTED, answer_logprob, answer_shares, closed_form, form_of
+from vlm_ft.answers.box_format import GRID, STANDARD
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Text
 from vlm_ft.answers.prediction import Prediction, option_name
@@ -22,6 +21,8 @@ from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.conversation import Row
+from vlm_ft.decoding.decisions import quoted
+from vlm_ft.decoding.form_decoder import _Fields
 from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import Sampling, write
@@ -99,6 +100,27 @@ def test_a_form_with_one_possible_answer_is_batched_with_others(bare: Callable[[
     assert engine.predict(requests[:1])[0].values == {"kind": "only"}
 
 
+@pytest.mark.parametrize("name", ["fast_vlm", "qwen3_vl"])
+def test_the_legal_probability_matches_enumeration_of_the_tokens(name: str, bare: Callable[[str], Engine]) -> None:
+    """It is the lowest sum, over the places where options part, of their next tokens' share of the whole vocabulary."""
+    engine = bare(name)
+    request = asked(engine.base, form_of(kind=Choice(options=NESTED)))
+    (answer,) = engine.predict([request])
+    tokens = AnswerTokens(engine.base.reader.tokenizer)
+    opening = '{"kind":"'
+    options = tokens.ids([quoted(option)[1:] + "}" for option in NESTED])
+    chosen = options[NESTED.index(answer.values["kind"])]
+    shares = answer_shares(engine.base, Row(request.form, TEXT, request.images, request.form.target(answer.values)))
+    shares = shares[len(tokens.ids([opening])[0]) :]
+    sums = []
+    for place in range(len(chosen)):
+        nexts = {option[place] for option in options if option[:place] == chosen[:place]}
+        if len(nexts) > 1:
+            sums.append(float(shares[place, sorted(nexts)].sum()))
+    assert answer.fields["kind"].legal == pytest.approx(min(sums), rel=1e-3)
+    assert min(sums) < 0.5  # a random model would rather say something else
+
+
 @EVERY_FAMILY
 def test_a_text_matches_greedy_decoding(name: str, bare: Callable[[str], Engine]) -> None:
     """Token by token, with the whole prompt run again each time and no cache, the text is the same."""
@@ -127,9 +149,9 @@ def test_a_text_matches_greedy_decoding(name: str, bare: Callable[[str], Engine]
 class Fixed:
     """Stands in for a model: a table gives the scores after each sequence of an option's tokens."""
 
-    def __init__(self, tokens: AnswerTokens, shares: dict[str, float]) -> None:
+    def __init__(self, tokens: AnswerTokens, shares: dict[str, float], end: str) -> None:
         self.tokens = tokens
-        written = tokens.ids([option + '"}' for option in shares])
+        written = tokens.ids([option + end for option in shares])
         self.shares = dict(zip(written, shares.values(), strict=True))
         self.passes = 0
 
@@ -147,9 +169,21 @@ class Fixed:
 
 
 def played(tokens: AnswerTokens, form: Form, shares: dict[str, float], sampling: Sampling | None = None):
-    model, before = Fixed(tokens, shares), {(): ()}
+    outcomes, passes = all_played(tokens, form, shares, ('{"kind":"', '"}'), sampling)
+    return outcomes[("kind",)], passes
+
+
+def all_played(
+    tokens: AnswerTokens,
+    form: Form,
+    shares: dict[str, float],
+    around: tuple[str, str],
+    sampling: Sampling | None = None,
+):
+    """`around`: what is written before and after the option that `shares` are about."""
+    model, before = Fixed(tokens, shares, around[1]), {(): ()}
     writer = write(form, tokens, 10_000, sampling)
-    branches, skip = next(writer), len(tokens.ids(['{"kind":"'])[0])
+    branches, skip = next(writer), len(tokens.ids(around[:1])[0])
     try:
         while True:
             seen = []
@@ -158,7 +192,7 @@ def played(tokens: AnswerTokens, form: Form, shares: dict[str, float], sampling:
                 seen.append(model.seen(branch, before, skip))
             branches = writer.send(seen)
     except StopIteration as end:
-        return end.value[("kind",)], model.passes
+        return end.value, model.passes
 
 
 @pytest.fixture(scope="module")
@@ -208,13 +242,26 @@ def test_an_option_has_one_tokenization(name: str, tiny_base: Callable[[str], Ba
         assert not any(a != b and a == b[: len(a)] for a in ids for b in ids)
 
 
-def test_the_side_of_a_box_is_the_median(bare: Callable[[str], Engine]) -> None:
-    engine = bare("fast_vlm")
-    (answer,) = engine.predict([asked(engine.base, form_of(where=BoxKind()))])
-    where = answer.fields["where"]
-    assert where.spread is not None
-    assert len(where.spread) == 4
-    assert np.all(np.array(where.spread) > 0)  # a random model is unsure
+def test_the_side_of_a_box_is_the_median(tokens: AnswerTokens) -> None:
+    """Neither the most probable option nor the mean: with 300 at 0.4, 500 at 0.25 and 900 at 0.35, it is 500."""
+    shares = {300: 0.4, 500: 0.25, 900: 0.35}
+    form = form_of(where=BoxKind()).with_boxes(STANDARD)
+    written = {str(side): share for side, share in shares.items()}
+    outcomes, _ = all_played(tokens, form, written, ('{"where":[', ","))
+    left = outcomes[("where", 0)]
+    assert left.value == 500
+    assert left.legal == pytest.approx(1, abs=1e-6)
+
+
+def test_the_spread_of_a_side_is_its_standard_deviation(tokens: AnswerTokens) -> None:
+    """The shares are around the median, where the numbers are told apart to the last digit."""
+    shares = {500: 0.25, 501: 0.5, 505: 0.25}
+    form = form_of(where=BoxKind()).with_boxes(STANDARD)
+    outcomes, _ = all_played(tokens, form, {str(side): each for side, each in shares.items()}, ('{"where":[', ","))
+    mean = sum(side * share for side, share in shares.items())
+    expected = sum(share * (side - mean) ** 2 for side, share in shares.items()) ** 0.5
+    left, *_ = _Fields(form, outcomes, None).read(BoxKind(), ("where",)).spread
+    assert left == pytest.approx(expected, abs=0.5)  # stored as a whole number
 
 
 def test_the_target_of_an_interpolated_side_has_the_side_as_its_mean(tiny_base: Callable[[str], Base]) -> None:

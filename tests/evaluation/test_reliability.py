@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from math import log
+
 import numpy as np
 import pytest
 from numpy.random import default_rng
 
 from tests.forms import form_of
-from vlm_ft.answers.confidence import Bound, Confidence, tempered
+from vlm_ft.answers.confidence import Bound, Confidence, at_temperatures, tempered
 from vlm_ft.answers.kinds import Choice, Flag
-from vlm_ft.answers.prediction import FieldValue, Prediction
-from vlm_ft.evaluation.reliability import alarm, coverage_at_risk, expected_calibration_error, sureness_of
+from vlm_ft.answers.prediction import FieldValue, Item, Prediction
+from vlm_ft.evaluation.reliability import (
+    alarm,
+    coverage_at_risk,
+    expected_calibration_error,
+    mean_log_probability,
+    sureness_of,
+)
 
 FORM = form_of(ok=Flag(), kind=Choice(options=("a", "b")))
 BOUND = Bound(risk=0.05, level=0.9, threshold=0.0, count=0, needed=45)
@@ -76,6 +84,22 @@ def test_coverage_counts_the_surest_first() -> None:
     curve = sureness_of(FORM, truths, [""] * 40, {"adapter": answers}, None, "adapter").coverage[0]
     assert curve.at_risk.value == pytest.approx(1.0)  # 2 of 40 wrong is 5 %
     assert curve.wrong[0] == 0
+
+
+def test_the_mean_log_probability_is_a_rival_ranking() -> None:
+    """It is undone tempering, and here ranks the wrong answers lower than the calibrated probability does."""
+    truths = [{"ok": True, "kind": "a"}] * 40
+    answers = [stating(0.9, 0.9)] * 30 + [stating(0.3, 0.99)] * 10  # the last ten are wrong
+    confidence = Confidence(temperatures={"ok": 0.25}, bound=BOUND)
+    served = [at_temperatures(one, confidence.temperatures) for one in answers]
+    own, rival = sureness_of(FORM, truths, [""] * 40, {"adapter": served}, confidence, "adapter").coverage
+    assert (own.by, rival.by) == ("adapter", "adapter, by mean log-probability")
+    assert own.at_risk.value == 0  # calibrated, the wrong answers are surer
+    assert rival.at_risk.value == pytest.approx(30 / 40)
+    assert mean_log_probability(answers[0]) == pytest.approx(log(0.9))
+    item = Item(0.9, {"kind": FieldValue("dent", {"dent": 0.5, "none": 0.5})})
+    listed = FieldValue([{"kind": "dent"}], {"0": 0.1, "1": 0.8, "2 or more": 0.1}, items=(item,))
+    assert mean_log_probability(Prediction({"found": listed})) == pytest.approx((log(0.8) + log(0.5)) / 2)
 
 
 def test_the_interval_of_coverage_allows_for_the_choice_of_the_threshold() -> None:

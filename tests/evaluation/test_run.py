@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from datasets_vision.example import text_of
 from tests.cards import answered
 from tests.evaluation.made import Scripted, clause_cases, form_of
 from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import AdapterError, DataError
+from vlm_ft.evaluation import run as evaluation_run
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.inference.engine import Engine
@@ -58,6 +60,33 @@ def test_foreign_photos_are_looked_for_before_anything_is_loaded(
     monkeypatch.setattr(Engine, "open", None)
     with pytest.raises(DataError, match="contains no images"):
         evaluate_run(run_of("qwen3_vl"), foreign=[tmp_path], console=quiet)
+
+
+def test_foreign_texts_are_measured_in_the_same_figure(
+    recipe_of: Callable[..., Recipe], clauses: Path, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, table = tmp_path / "run", tmp_path / "recipes.csv"
+    table.write_text("dish,note\n" + "".join(f"soup {number},boil it\n" for number in range(4)) + ",\n")
+    recipe = recipe_of("qwen3", task="legal_documents", data=[{"path": str(clauses)}], fields=["clause_type"])
+    write_run(recipe, run)
+    seen: list[str] = []
+
+    def strange(predictor: object, requests: Sequence[Request], *rest: object) -> list[Prediction]:
+        seen.extend(text_of(request.turns) for request in requests)
+        return [Prediction(strange=2.0) for _ in requests]
+
+    monkeypatch.setattr(evaluation_run, "predict_in_chunks", strange)
+    options = {"rivals": False, "base": False, "console": quiet}
+    found = evaluate_run(run, foreign=[table], text="{dish}: {note}", **options)
+    assert seen[0] == "soup 0: boil it"
+    (measured,) = (entry for entry in found.sureness.alarms if entry.of == "recipes.csv")
+    assert measured.flagged.value == 1.0
+    assert measured.count == len(seen)
+    monkeypatch.undo()
+    found = evaluate_run(run, foreign=[table], text="{dish}", **options)
+    assert any("does not measure familiarity; run vlm-ft calibrate" in note for note in found.notes)
+    with pytest.raises(DataError):
+        evaluate_run(run, foreign=[table], text="{colour}", **options)
 
 
 def test_data_that_have_changed_are_reported(

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -21,6 +22,8 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tiny import TINY
+from vlm_ft.decoding import form_decoder
+from vlm_ft.decoding.rows import Prefix
 from vlm_ft.errors import AdapterError, FormError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
@@ -97,6 +100,35 @@ def test_order_and_batch_size_change_no_answer(engine: Engine, pictures: list[Pa
     engine.batch_size, kept = 5, engine.batch_size
     assert alike(engine.predict(requests), answers)
     engine.batch_size = kept
+
+
+def test_the_constant_prefix_is_computed_once_per_adapter(
+    engine: Engine, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[tuple[int, ...]] = []
+
+    class Counted(Prefix):
+        def __init__(self, tokens: tuple[int, ...], *rest: Any) -> None:
+            computed.append(tokens)
+            super().__init__(tokens, *rest)
+
+    monkeypatch.setattr(form_decoder, "Prefix", Counted)
+    engine._decoder.forget(["one", "two"])
+    for _ in range(2):
+        engine.predict([Request(images=(picture,), adapter=name) for picture in pictures for name in ("one", "two")])
+    assert len(computed) == (2 if engine._decoder._shares else 0)
+
+
+def test_the_least_recently_used_prefix_is_dropped(
+    engine: Engine, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Request(images=(pictures[0],), adapter=name) for name in ("one", "two", "one")]
+    engine._decoder.forget(["one", "two", BASE])
+    answers = [engine.predict([request])[0] for request in requests]
+    monkeypatch.setattr(form_decoder, "PREFIXES", 1)
+    for request, answer in zip(requests, answers, strict=True):
+        assert alike(engine.predict([request]), [answer])
+        assert [name for name, *_ in engine._decoder._prefixes] == [request.adapter][: engine._decoder._shares]
 
 
 def test_the_base_answers_as_in_an_engine_without_adapters(engine: Engine, pictures: list[Path], run_of: Runs) -> None:

@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from math import log
 
 import pytest
 from PIL import Image
@@ -20,9 +21,10 @@ from tests.decoding.oracle import form_of
 from vlm_ft.answers.box_format import GRID, STANDARD, BoxFormat
 from vlm_ft.answers.confidence import Bound, Confidence
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Items
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
-from vlm_ft.inference.remote import RemoteEngine
+from vlm_ft.inference.remote import SERVER, RemoteEngine
 from vlm_ft.inference.request import Request
 from vlm_ft.recipe import Tiling
 
@@ -153,4 +155,118 @@ def test_a_server_that_hangs_is_given_up(stub: Stub, monkeypatch: pytest.MonkeyP
     (answer,) = patient.predict([PHOTO])
     released.set()
     assert answer.error == "server: no usable reply after 4 tries (timed out)"
+    assert answer.decision == "ask a person"
+
+
+END = "<|end|>"  # a token that some servers report, but no part of the text
+Places = list[tuple[str, dict[str, float]]]
+"""The tokens of a reply, each with the shares of its alternatives (none: it was certain)."""
+
+
+def logprobs_of(places: Places) -> dict[str, object]:
+    """As vLLM reports them."""
+
+    def entry(token: str, share: float) -> dict[str, object]:
+        return {"token": token, "logprob": log(share), "bytes": list(token.encode())}
+
+    content = []
+    for token, given in places:
+        shares = given or {token: 1.0}
+        top = [entry(other, share) for other, share in shares.items()]
+        content.append({**entry(token, shares[token]), "top_logprobs": top})
+    return {"content": content}
+
+
+def told(stub: Stub, form: Form, places: Places, **settings: object) -> Prediction:
+    """The answer to a reply with these tokens."""
+    stub.logprobs = logprobs_of(places)
+    (answer,) = engine(stub, "".join(token for token, _ in places if token != END), form=form, **settings).predict(
+        [PHOTO]
+    )
+    assert answer.error is None
+    return answer
+
+
+def test_alternatives_are_renormalised_over_the_options(stub: Stub) -> None:
+    places: Places = [
+        ('{"passed":', {}),
+        ("false", {"false": 0.6, "true": 0.2, "maybe": 0.2}),  # "maybe" is illegal
+        (', "kind": "', {}),
+        ("d", {"d": 0.4, "n": 0.2, "de": 0.1, "The": 0.3}),  # "d" and "de" both begin "dent"
+        ('ent"}', {}),
+        (END, {}),
+    ]
+    answer = told(stub, FORM, places)
+    assert answer.fields["passed"].distribution == pytest.approx({"true": 0.25, "false": 0.75})
+    assert answer.fields["kind"].distribution == pytest.approx({"dent": 5 / 7, "none": 2 / 7})
+    assert answer.probabilities == SERVER
+    assert Prediction.from_json(answer.to_json()) == answer
+    request, _ = stub.asked[0]
+    assert (request["logprobs"], request["top_logprobs"]) == (True, 20)
+
+
+def test_options_that_part_late_are_followed_to_where_they_part(stub: Stub) -> None:
+    form = form_of(kind=Choice(options=("scratch", "scrape", "dent")), count=Integer(minimum=0, maximum=12))
+    places: Places = [
+        ('{"kind":"scr', {'{"kind":"scr': 0.55, '{"kind":"dent': 0.45}),
+        ('atch",', {'atch",': 0.6, 'ape",': 0.4}),
+        ('"count":', {}),
+        ("1", {"1": 0.7, **{str(number): 0.3 / 9 for number in (0, *range(2, 10))}}),
+        ("}", {"}": 0.5, "2": 0.5 - 2e-4, "0": 1e-4, "1": 1e-4}),
+    ]
+    answer = told(stub, form, places)
+    assert answer.fields["kind"].distribution == pytest.approx({"scratch": 0.33, "scrape": 0.22, "dent": 0.45})
+    count = answer.fields["count"].distribution
+    assert count is not None
+    assert sum(count.values()) == pytest.approx(1)
+    assert (count["1"], count["12"], count["2"]) == pytest.approx((0.35, 0.35, 0.3 / 9), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shares", "dent"),
+    [
+        ({"d": 0.7, "x": 0.1}, None),  # "none" may have up to 0.2
+        ({"d": 0.9995}, 1.0),
+        ({"d": 0.7, "n": 0.1, "x": 0.1}, 7 / 8),  # both are known, whatever is hidden
+        ({"x": 1.0, "d": 1e-9}, None),
+    ],
+    ids=["not covered", "nearly certain", "both covered", "wanted something else"],
+)
+def test_options_missing_from_the_alternatives_get_no_wrong_probability(
+    stub: Stub, shares: dict[str, float], dent: float | None
+) -> None:
+    answer = told(stub, FORM.narrow(["kind"]), [('{"kind":"', {}), ("d", shares), ('ent"}', {})])
+    assert answer.fields["kind"].probability == (dent if dent is None else pytest.approx(dent))
+    assert answer.probabilities == (SERVER if dent else None)
+
+
+def test_alternatives_that_do_not_tell_options_apart_give_no_probability(stub: Stub) -> None:
+    """ "s" may become either of two options that the reply's own tokens do not follow."""
+    form = form_of(kind=Choice(options=("scratch", "scrape", "dent")))
+    answer = told(stub, form, [('{"kind":"', {}), ("d", {"d": 0.6, "s": 0.4}), ('ent"}', {})])
+    assert answer.fields["kind"].distribution is None
+
+
+def test_tokens_that_do_not_spell_the_reply_are_ignored(stub: Stub) -> None:
+    stub.logprobs = logprobs_of([("something", {}), ("else", {})])
+    (answer,) = engine(stub, GOOD).predict([PHOTO])
+    assert answer.values == {"passed": False, "kind": "dent"}
+    assert {entry.distribution for entry in answer.fields.values()} == {None}
+
+
+def test_a_server_without_probabilities_is_asked_without_them(stub: Stub) -> None:
+    stub.logprobs = None
+    remote = engine(stub, GOOD)
+    for _ in range(2):
+        (answer,) = remote.predict([PHOTO])
+        assert (answer.error, answer.probabilities) == (None, None)
+    assert ["logprobs" in request for request, _ in stub.asked] == [True, False, False]
+
+
+def test_the_local_calibration_is_not_applied_to_a_server_s_probabilities(stub: Stub) -> None:
+    bound = Bound(risk=0.05, level=0.9, threshold=0.5, count=100, needed=45)
+    places: Places = [('{"kind":"', {}), ("d", {"d": 0.9, "n": 0.1}), ('ent"}', {})]
+    confidence = Confidence(temperatures={"kind": 3.0}, bound=bound)
+    answer = told(stub, FORM.narrow(["kind"]), places, confidence=confidence)
+    assert answer.fields["kind"].probability == pytest.approx(0.9)
     assert answer.decision == "ask a person"

@@ -46,7 +46,7 @@ def test_adapters_that_do_not_fit_take_turns(folders: dict[str, Path], photos: l
     for request, answer in zip(requests, expected, strict=True):
         assert alike(engine.predict([request]), [answer])
         assert engine._residents.size == sizes[request.adapter]
-        assert {name for name, _ in engine._decoder._prefixes} <= {request.adapter}
+        assert {name for name, *_ in engine._decoder._prefixes} <= {request.adapter}
     assert alike(engine.predict(requests), expected)  # a batch that needs both adapters gets both
     form = engine.cards["first"].form
     bare = Request(images=(photos[0],), adapter=BASE, form=form)

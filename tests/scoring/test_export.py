@@ -17,6 +17,7 @@ from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
+from vlm_ft.inference.remote import SERVER
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.scoring.export import SUFFIXES, columns, write_table
 from vlm_ft.scoring.ledger import Ledger, Row
@@ -103,6 +104,19 @@ def test_a_field_named_like_a_column_keeps_its_own_column(tmp_path: Path) -> Non
     row = read_table(tmp_path / "out.jsonl")[0]
     assert (row["decision"], row["answer_decision"], row["decision_probability"]) == ("answer", "yes", 0.75)
     assert (row["kind"], row["kind_probability"], row["answer_kind_probability"]) == (True, 7, 0.9)
+
+
+def test_the_notice_says_where_a_server_s_probabilities_come_from(tmp_path: Path) -> None:
+    own = Prediction(fields={"kind": FieldValue(True, {"true": 0.9, "false": 0.1})})
+    rows = [
+        Row(f"{place}.png", "0", 1, 1, replace(own, probabilities=source))
+        for place, source in enumerate((None, SERVER))
+    ]
+    card = card_of(form_of(kind=Flag()))
+    write_table(tmp_path / "out.jsonl", card, rows)
+    plain, marked = (row["notice"] for row in read_table(tmp_path / "out.jsonl"))
+    assert plain == card.notice
+    assert marked == f"{card.notice} Probabilities: {SERVER}."
 
 
 def test_a_distribution_names_options_as_json_does() -> None:

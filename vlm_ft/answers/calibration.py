@@ -12,7 +12,15 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.confidence import Bound, Confidence, at_temperatures, closed_fields, joint_probability, tempered
+from vlm_ft.answers.confidence import (
+    Bound,
+    Confidence,
+    at_temperatures,
+    closed_fields,
+    joint_probability,
+    least_legal,
+    tempered,
+)
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.answers.prediction import Distribution, Prediction, option_name
@@ -21,6 +29,12 @@ from vlm_ft.answers.task import Values
 RISK, LEVEL = 0.05, 0.90
 MIN_EXAMPLES = 20
 """A field with fewer examples keeps the temperature 1."""
+
+MAX_LEGAL, ILLEGAL_SHARE = 0.5, 0.01
+"""A person is asked if the form's options had together less than `MAX_LEGAL`, or less than this share of answers had.
+
+Training on decisions compares options only with each other, so the options' sum may be low in good answers too.
+"""
 
 MAX_TEMPERATURE = 20.0
 MIN_PROBABILITY = 1e-300  # the smallest probability whose logarithm is taken
@@ -37,7 +51,10 @@ def calibrated(
     risk: float = RISK,
     level: float = LEVEL,
 ) -> Confidence:
-    """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`."""
+    """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`.
+
+    Answers that are withheld for another reason, their low legal probability, do not count for the bound.
+    """
     temperatures = {
         name: temperature
         for name in closed_fields(form)
@@ -46,10 +63,12 @@ def calibrated(
     sure, right = certainty_and_correctness(
         form, truths, [at_temperatures(entry, temperatures) for entry in predictions]
     )
-    known = ~np.isnan(sure)
+    legal = np.array([least_legal(form, entry)[0] for entry in predictions])
+    least = min(MAX_LEGAL, float(np.quantile(legal, ILLEGAL_SHARE, method="lower")))
+    known = ~np.isnan(sure) & (legal >= least)
     kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
     bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
-    return Confidence(temperatures=temperatures, bound=bound)
+    return Confidence(temperatures=temperatures, bound=bound, legal=least)
 
 
 def distributions_with_truth(

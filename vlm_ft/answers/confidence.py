@@ -17,6 +17,9 @@ FLOOR = 1e-9
 """The minimum probability of an option: one that decoding did not resolve is improbable, not impossible."""
 
 
+MIN_AGREEMENT, MAX_SHIFT = 0.99, 0.01  # of answers in bf16 with those in fp32
+
+
 class Bound(Strict):
     """A guarantee: at most a share `risk` of the answers at or above `threshold` is wrong, at confidence `level`.
 
@@ -50,10 +53,15 @@ class Bound(Strict):
 
 
 class Confidence(Strict):
-    """The result of calibration: a temperature for each closed field, and the bound."""
+    """The result of calibration: a temperature for each closed field, the bound, and the lowest legal probability.
+
+    `legal`: a person is asked if the model gave less than this to what the form allows (see `least_legal`); 0 on the
+    cards of earlier versions.
+    """
 
     temperatures: dict[str, float] = Field(description="of each closed field; above 1 if the model was overconfident")
     bound: Bound
+    legal: float = 0.0
 
 
 class Familiar(Strict):
@@ -63,6 +71,31 @@ class Familiar(Strict):
     false_alarms: float = Field(description="the share of familiar examples that may be flagged")
     trained: int = Field(description="number of training examples described")
     held_out: int = Field(description="number of examples from which the threshold was found")
+
+
+class Agreement(Strict):
+    """How well answers in bf16 agree with those in fp32, on examples that training did not see.
+
+    `score`: the mean score of the bf16 answers (0 to 1, see `case_score`) if those in fp32 are the truth. `shift`: the
+    mean absolute difference of the probability that every closed field is right.
+    """
+
+    count: int
+    score: float
+    shift: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether bf16 can replace fp32, including the threshold that was fitted in fp32."""
+        return self.score >= MIN_AGREEMENT and self.shift <= MAX_SHIFT
+
+    @property
+    def in_words(self) -> str:
+        """Whether the answers agree, and how well."""
+        return (
+            f"answers {'agree' if self.holds else 'do not agree'} with those in fp32: score {self.score:.3f}, "
+            f"probabilities within {self.shift:.3f} on average, on {self.count} examples"
+        )
 
 
 def closed_fields(form: Form) -> tuple[str, ...]:
@@ -98,6 +131,12 @@ def joint_probability(form: Form, prediction: Prediction) -> float | None:
     return prod(value for value in found if value is not None)
 
 
+def least_legal(form: Form, prediction: Prediction) -> tuple[float, str]:
+    """The lowest probability, over the closed fields, of what the form allows, and the field; 1 if none is known."""
+    found = [(prediction.fields[name].legal, name) for name in closed_fields(form) if name in prediction.fields]
+    return min(((legal, name) for legal, name in found if legal is not None), default=(1.0, ""))
+
+
 def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -> Prediction:
     """The prediction with the distributions of these fields tempered."""
     fields = {name: _tempered_field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
@@ -122,6 +161,10 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
         reason = (
             f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {threshold:.2f}"
         )
+        return replace(prediction, decision="ask a person", reason=reason)
+    legal, field = least_legal(form, prediction)
+    if legal < confidence.legal:
+        reason = f"{field}: the model gave only {legal:.1%} to what the form allows, below {confidence.legal:.1%}"
         return replace(prediction, decision="ask a person", reason=reason)
     return prediction
 

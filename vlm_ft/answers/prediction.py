@@ -81,7 +81,8 @@ class Prediction:
     `derived` holds the results of the form's derivations (`Form.derive`), by kind. `decision` is "answer" if the
     answer can be used, otherwise "ask a person", for the given `reason`. `strange` is how unlike the training data
     the photo or text is; above 1, the decision is "ask a person". `reward` is the score of a reward model. `error`
-    says in one line why there are no fields.
+    says in one line why there are no fields. `probabilities` says where those of the fields come from, if not from this
+    package's own decoder.
 
     >>> from vlm_ft import Prediction
     >>> answer = Prediction({"passed": FieldValue(True, {"true": 0.9, "false": 0.1})})
@@ -98,6 +99,7 @@ class Prediction:
     reward: float | None = None
     error: str | None = None
     derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    probabilities: str | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -138,7 +140,7 @@ def _without_missing(value: Any) -> Any:
     return [_without_missing(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward"})
+_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward", "probabilities"})
 
 
 @cache

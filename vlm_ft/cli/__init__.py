@@ -119,6 +119,10 @@ def evaluate(
         list[Path] | None,
         typer.Option("--foreign", help="a folder of photos that the adapter should flag as unfamiliar; repeatable"),
     ] = None,
+    text: Annotated[
+        str | None,
+        typer.Option(help="--foreign is a CSV, TSV or JSON Lines file of texts with this template: '{message}'"),
+    ] = None,
     results: Results = None,
     goal: Goals = None,
 ) -> None:
@@ -134,7 +138,10 @@ def evaluate(
     from vlm_ft.runs import Run
 
     goals = goals_of(goal)
-    refuse_if((goals and results is None, "--goal", "needs --results"))
+    refuse_if(
+        (goals and results is None, "--goal", "needs --results"),
+        (text is not None and not foreign, "--text", "needs --foreign"),
+    )
     if Run(run).state == "finished" and read_card(Run(run).adapter).method == "reward":
         refuse_if((foreign or goals, "--foreign or --goal", "does not apply to a reward model"))
         figure = evaluate_pairs(run, command=command_line(), console=console())
@@ -142,7 +149,7 @@ def evaluate(
             record([figure], results)
         return
     evaluation = evaluate_run(
-        run, rivals=rivals, base=base, foreign=foreign or (), batch_size=batch_size, console=console()
+        run, rivals=rivals, base=base, foreign=foreign or (), text=text, batch_size=batch_size, console=console()
     )
     if results:
         record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)

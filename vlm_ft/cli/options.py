@@ -33,7 +33,7 @@ ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews from th
 Reviewed = Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")]
 PrecisionOption = Annotated[
     Literal["fp32", "bf16", "auto"],
-    typer.Option("--precision", help="of forward passes; auto: bf16 if it is faster here"),
+    typer.Option("--precision", help="of forward passes; auto: bf16 if faster here and the answers agree"),
 ]
 Results = Annotated[Path | None, typer.Option("--results", help="also record the figures in this JSON file")]
 Goals = Annotated[list[str] | None, typer.Option("--goal", help="a target to report: FIELD.METRIC=VALUE; repeatable")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 
 import numpy as np
+import torch
 
 from vlm_ft.answers.box_format import Size
 from vlm_ft.answers.form import Form
@@ -42,7 +43,7 @@ class FormDecoder:
         kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
         self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
         self._shares = reusable(base.model.config)
-        self._prefixes: OrderedDict[tuple[str, tuple[int, ...]], Prefix] = OrderedDict()
+        self._prefixes: OrderedDict[tuple[str, bool, tuple[int, ...]], Prefix] = OrderedDict()
 
     def decode(
         self,
@@ -100,10 +101,11 @@ class FormDecoder:
         length = next((at for at, pair in enumerate(zip(ids, constant, strict=False)) if pair[0] != pair[1]), 0)
         if not self._shares or length < WORTH_SHARING:
             return None
-        key = name, tuple(ids[:length])
+        device = batch["input_ids"].device
+        key = name, torch.is_autocast_enabled(device.type), tuple(ids[:length])
         if key not in self._prefixes:
-            positions = first_positions(self._family, length, batch["input_ids"].device)
-            self._prefixes[key] = Prefix(key[1], forward, row, positions)
+            positions = first_positions(self._family, length, device)
+            self._prefixes[key] = Prefix(key[2], forward, row, positions)
         self._prefixes.move_to_end(key)
         while len(self._prefixes) > PREFIXES:
             self._prefixes.popitem(last=False)

@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import torch
 from accelerate import PartialState
 from rich.console import Console
 
 from vlm_ft.adapters import FAMILIARITY, Card, read_card
-from vlm_ft.answers.calibration import LEVEL, RISK
-from vlm_ft.answers.confidence import Confidence, closed_fields
+from vlm_ft.answers.calibration import LEVEL, MIN_EXAMPLES, RISK
+from vlm_ft.answers.confidence import Agreement, Confidence, closed_fields, joint_probability
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.metrics import case_score
+from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.data.cases import Case, Dataset
 from vlm_ft.data.subsets import spaced
 from vlm_ft.errors import DataError
@@ -26,6 +31,12 @@ from vlm_ft.runs import Run
 
 MAX_DESCRIBED = 1500
 """The most training examples to which the description is fitted."""
+
+MAX_COMPARED = 100
+"""The most examples that are answered in both precisions."""
+
+ENOUGH = 100
+"""With fewer calibration examples, those of a cross-validation serve better."""
 
 
 def calibrate_trained(folder: Path, *, console: Console | None = None) -> None:
@@ -64,6 +75,7 @@ def calibrate_run(
     run = Run(folder)
     card, dataset = open_run(run)
     cases = [case for case in dataset.cases["calibrate"] if case.values]
+    alone = run.recipe.splits.folds is None  # otherwise, it is one fold of a cross-validation
     answers = None
     if folds is not None:
         if thresholds:
@@ -74,7 +86,7 @@ def calibrate_run(
         remedy = "train with splits.calibrate above 0, or give the folds of a cross-validation"
         raise DataError(run.folder, "nothing is set aside to calibrate on", remedy)
     form = card.form.with_thresholds(thresholds or {})
-    card = card.model_copy(update={"form": form, "confidence": None, "familiar": None})
+    card = card.model_copy(update={"form": form, "confidence": None, "familiar": None, "bf16": None})
     card.write(run.adapter)  # if interrupted, the adapter must not look calibrated
     (run.adapter / FAMILIARITY).unlink(missing_ok=True)
     engine = Engine.open([run.adapter], batch_size=batch_size)
@@ -83,7 +95,11 @@ def calibrate_run(
         answers = answers or _answers(engine, card, cases, batch_size, console)
         confidence = answers.fit(form, risk=risk, level=level)
         _print(confidence, len(answers.truths), console)
+        if alone and folds is None and len(cases) < ENOUGH:
+            _advise_folds(run, console)
         card = card.model_copy(update={"confidence": confidence})
+    if alone:
+        card = card.model_copy(update={"bf16": _agreement(engine, card, cases, batch_size, console)})
     card.write(run.adapter)
 
 
@@ -102,12 +118,50 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
     return card.model_copy(update={"familiar": familiar})
 
 
+def _agreement(
+    engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console
+) -> Agreement | None:
+    """How well the adapter's answers in both precisions agree, on at most `MAX_COMPARED` of these cases.
+
+    None if bf16 is not faster on this machine, or there are too few examples.
+    """
+    compared, answers = spaced(cases, MAX_COMPARED), []
+    if len(compared) < MIN_EXAMPLES or not uses_bf16("auto"):
+        return None
+    for engine.precision in ("fp32", "bf16"):
+        answers.append(_answers(engine, card, compared, batch_size, console).predictions)
+    agreement = agreement_of(card.form, *answers)
+    if agreement is not None:
+        console.print(f"bf16: {agreement.in_words}")
+    return agreement
+
+
+def agreement_of(form: Form, exact: Sequence[Prediction], fast: Sequence[Prediction]) -> Agreement | None:
+    """How well answers in bf16 agree with those in fp32; None if fewer than `MIN_EXAMPLES` could be answered."""
+    pairs = [pair for pair in zip(exact, fast, strict=True) if pair[0].error is None]
+    if len(pairs) < MIN_EXAMPLES:
+        return None
+    scores = [case_score(form, one.values, other) for one, other in pairs]
+    sure = [(joint_probability(form, one) or 0.0, joint_probability(form, other) or 0.0) for one, other in pairs]
+    shift = sum(abs(one - other) for one, other in sure) / len(pairs)
+    return Agreement(count=len(pairs), score=sum(scores) / len(pairs), shift=shift)
+
+
 def _answers(engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console) -> Answers:
     """The adapter's answers to these cases."""
     requests = [Request(case.example.images, case.example.turns, adapter=card.name) for case in cases]
     with progress_bars(console) as progress:
         predictions = predict_in_chunks(engine, requests, batch_size, partial(progress, "calibrate"))
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
+
+
+def _advise_folds(run: Run, console: Console) -> None:
+    place, recipe = quote(str(run.folder)), quote(str(run.recipe_file))
+    console.print(
+        f"few examples to calibrate on; to use all labelled ones: vlm-ft crossval {recipe} --out folds, "
+        f"then vlm-ft calibrate {place} --folds folds",
+        markup=False,
+    )
 
 
 def _print(confidence: Confidence, count: int, console: Console) -> None:

@@ -6,13 +6,14 @@ Figures "before fitting" are computed from the calibrated answers, since temperi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import log
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distributions_with_truth
-from vlm_ft.answers.confidence import FLOOR, Confidence, closed_fields, tempered
+from vlm_ft.answers.confidence import FLOOR, Confidence, at_temperatures, closed_fields, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import (
     RESAMPLES,
@@ -29,6 +30,7 @@ from vlm_ft.answers.prediction import Distribution, Prediction
 from vlm_ft.answers.task import Values
 
 BINS = 10
+BY_LOGPROB = "by mean log-probability"  # the ranking that others use, and that no calibration changes
 FALSE_REJECTS = (0.01, 0.05, 0.10)
 
 Pairs = Sequence[tuple[Distribution, str]]
@@ -169,6 +171,11 @@ def sureness_of(
         known = ~np.isnan(sure)
         if known.any():
             coverage.append(_coverage(system, sure[known], right[known], clusters[known]))
+        if known.any() and system == adapter:
+            undone = {name: 1 / temperature for name, temperature in temperatures.items()}
+            raw = systems.get(f"{system}, before fitting") or [at_temperatures(one, undone) for one in predictions]
+            logs = np.array([mean_log_probability(one) for one in raw])
+            coverage.append(_coverage(f"{system}, {BY_LOGPROB}", logs[known], right[known], clusters[known]))
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
@@ -181,6 +188,18 @@ def sureness_of(
         operating=tuple(operating),
         alarms=(false_alarms,) if false_alarms is not None else (),
     )
+
+
+def mean_log_probability(prediction: Prediction) -> float:
+    """The mean log-probability of an answer's decisions, in nats: of closed fields, numbers of items and items' parts.
+
+    It is the usual measure of a language model's confidence, and here a rival ranking of answers. Texts do not count.
+    """
+    decided = [*prediction.fields.values()]
+    for entry in prediction.fields.values():
+        decided += [part for item in entry.items or () for part in item.parts.values()]
+    found = [log(max(entry.probability, FLOOR)) for entry in decided if entry.probability is not None]
+    return float(np.mean(found)) if found else -np.inf
 
 
 def positive_of(form: Form, flag: str) -> str:

@@ -13,8 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from datasets_vision.example import Example
 from datasets_vision.images import find_images
+from datasets_vision.source import Source, stream
 from vlm_ft.adapters import Card, read_card
+from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError, DataError
@@ -36,13 +39,15 @@ def evaluate_run(
     rivals: bool = True,
     base: bool = True,
     foreign: Sequence[Path] = (),
+    text: str | None = None,
     batch_size: int = 16,
     console: Console | None = None,
 ) -> Evaluation:
     """Compare the systems on `test`, write the report into the run's folder, and store the metrics on the card.
 
-    `foreign`: folders of photos from other domains, nearly all of which the adapter should flag. Raises `AdapterError`
-    if the folder contains no finished run.
+    `foreign`: folders of photos from other domains or, with `text`, tables of texts, nearly all of which the adapter
+    should flag; `text` is the template of each row's text, such as "{message}". Raises `AdapterError` if the folder
+    contains no finished run.
 
     >>> from vlm_ft import evaluate
     >>> evaluation = evaluate(Path("runs/mine"), rivals=False, base=False)
@@ -52,7 +57,7 @@ def evaluate_run(
     console = console or Console(stderr=True)
     run = Run(folder)
     card, dataset = open_run(run)
-    strange = [(place.name, _photos_in(place)) for place in foreign]
+    strange = [(place.name, _photos_in(place) if text is None else _texts_in(place, text)) for place in foreign]
     engine = Engine.open([run.adapter], batch_size=batch_size)
     with progress_bars(console) as progress:
         evaluation = evaluate(
@@ -68,13 +73,9 @@ def evaluate_run(
             chunk=batch_size,
             progress=progress,
         )
-    alarms = []
-    for name, photos in strange:
-        requests = [Request(images=(photo,), adapter=card.name) for photo in photos]
-        alarms.append(alarm(name, predict_in_chunks(engine, requests, batch_size)))
-    sureness = evaluation.sureness
-    sureness = sureness.model_copy(update={"alarms": (*sureness.alarms, *filter(None, alarms))})
-    evaluation = evaluation.model_copy(update={"sureness": sureness})
+    for name, requests in strange:
+        own = [replace(request, adapter=card.name) for request in requests]
+        evaluation = _with_alarm(evaluation, name, predict_in_chunks(engine, own, batch_size))
     report.write(evaluation, run.evaluation)
     figures = {
         f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
@@ -87,11 +88,31 @@ def evaluate_run(
     return evaluation
 
 
-def _photos_in(folder: Path) -> list[Path]:
-    """The first `MAX_FOREIGN` photos below a folder. Raises `DataError` if there are none."""
+def _with_alarm(evaluation: Evaluation, name: str, predictions: Sequence[Prediction]) -> Evaluation:
+    """The evaluation with the share of these predictions that is flagged, or with a note on why it is unknown."""
+    found = alarm(name, predictions)
+    if found is None:
+        reason = predictions[0].error or "the adapter does not measure familiarity; run vlm-ft calibrate"
+        return evaluation.model_copy(update={"notes": (*evaluation.notes, f"{name}: not measured: {reason}")})
+    sureness = evaluation.sureness
+    sureness = sureness.model_copy(update={"alarms": (*sureness.alarms, found)})
+    return evaluation.model_copy(update={"sureness": sureness})
+
+
+def _photos_in(folder: Path) -> list[Request]:
+    """Requests for the first `MAX_FOREIGN` photos below a folder. Raises `DataError` if there are none."""
     if photos := list(islice(find_images(folder), MAX_FOREIGN)):
-        return photos
-    raise DataError(folder, "contains no images", "give a folder of photos from another domain")
+        return [Request(images=(photo,)) for photo in photos]
+    raise DataError(folder, "contains no images", "give a folder of photos from another domain, or a table with --text")
+
+
+def _texts_in(place: Path, template: str) -> list[Request]:
+    """Requests for the first `MAX_FOREIGN` texts of a table, or of a folder of tables.
+
+    Raises `DataError` if no row is usable.
+    """
+    examples = (item for item in stream(Source(path=place, text=template)) if isinstance(item, Example))
+    return [Request(turns=example.turns) for example in islice(examples, MAX_FOREIGN)]
 
 
 def open_run(run: Run) -> tuple[Card, Dataset]:

@@ -43,7 +43,8 @@ class Engine:
     """Answers requests for the bare base and for every adapter that was added. Thread-safe.
 
     `memory`: the budget for adapters in bytes (see `Residents`). `waiting`: the maximum number of requests that all
-    threads together may have in progress (see `Admission`). `precision`: of the forward passes.
+    threads together may have in progress (see `Admission`). `precision`: of the forward passes; "auto" is bf16 if that
+    is faster here and the adapter's card says that its answers agree (see `Agreement`).
 
     >>> from vlm_ft import Engine, Request
     >>> engine = Engine.open([Path("runs/mine/adapter")])
@@ -64,7 +65,7 @@ class Engine:
         precision: Precision = "fp32",
     ) -> None:
         self.base = base
-        self._precision = precision
+        self.precision: Precision = precision
         self.batch_size = batch_size
         self.cards: dict[str, Card] = {}
         self._decoder = FormDecoder(base)
@@ -162,7 +163,7 @@ class Engine:
         They are those of the frozen base. An adapter without a description of its training photos has no exemplars.
         Raises `DataError` for a photo that cannot be opened.
         """
-        with self._lock, self._forward_passes():
+        with self._lock, self._forward_passes(self._precision_for(name)):
             found, _ = self._extractor(self.cards[name].limits).of_photos(pictures)
         known = self._known.get(name)
         none = np.zeros((0, *found.shape[1:]), dtype=np.float32)
@@ -189,7 +190,7 @@ class Engine:
         forms = [self._form(request) for request in requests]
         results: dict[int, Prediction] = {}
         photos: dict[Any, Image] = {}  # a photo that several requests share is opened once
-        groups: dict[tuple[Limits, int, str | None], list[tuple[int, Row, Request]]] = defaultdict(list)
+        groups: dict[tuple[Limits, Precision, int, str | None], list[tuple[int, Row, Request]]] = defaultdict(list)
         for index, (request, form) in enumerate(zip(requests, forms, strict=True)):
             try:
                 self._require_usable_input(request)
@@ -206,7 +207,7 @@ class Engine:
             size = 1 if self._decoder.one_by_one else self.batch_size
             for start in range(0, len(members), size):
                 chunk = members[start : start + size]
-                answers = self._answer([row for _, row, _ in chunk], [request for *_, request in chunk], key[0])
+                answers = self._answer([row for _, row, _ in chunk], [request for *_, request in chunk], *key[:2])
                 results |= dict(zip((index for index, *_ in chunk), answers, strict=True))
         return [results[index] for index in range(len(requests))]
 
@@ -234,13 +235,20 @@ class Engine:
             problem = "has a photo, and this adapter was trained on texts only"
             raise DataError("request", problem, "leave the photo out")
 
-    def _group(self, request: Request) -> tuple[Limits, int, str | None]:
-        """What requests in a batch share: the limits, the number of images, and the adapter if mixing is not exact."""
+    def _precision_for(self, name: str) -> Precision:
+        """The precision of an adapter's forward passes."""
+        card = self.cards.get(name)
+        agrees = card is not None and card.bf16 is not None and card.bf16.holds
+        return "fp32" if self.precision == "auto" and not agrees else self.precision
+
+    def _group(self, request: Request) -> tuple[Limits, Precision, int, str | None]:
+        """What a batch shares: the limits, precision, number of images, and the adapter if mixing is not exact."""
         card = self._settings(request)
         limits = card.limits if card else Limits()
         # PEFT counts each image as a row
         mixes = len(request.images) <= 1 and not self._residents.stands_alone(request.adapter)
-        return limits, len(request.images), None if mixes else request.adapter
+        precision = self._precision_for(request.adapter)
+        return limits, precision, len(request.images), None if mixes else request.adapter
 
     def _conversation(self, limits: Limits) -> Conversation:
         """The conversation that builds the prompts for these limits."""
@@ -248,13 +256,15 @@ class Engine:
             self._conversations[limits] = Conversation(self.base.reader.limited(limits))
         return self._conversations[limits]
 
-    def _answer(self, rows: list[Row], requests: list[Request], limits: Limits) -> list[Prediction]:
+    def _answer(
+        self, rows: list[Row], requests: list[Request], limits: Limits, precision: Precision
+    ) -> list[Prediction]:
         names, limit = [request.adapter for request in requests], self.base.reader.max_length
         with self._reading:  # one batch is read while another is answered
             prompts = self._conversation(limits).prompts(rows, self.base.device)
         lengths = prompts.lengths
         if max(lengths) < limit:
-            with self._lock, self._forward_passes(), self._tower_once(rows, names) as seen:
+            with self._lock, self._forward_passes(precision), self._tower_once(rows, names) as seen:
                 self._residents.ensure_loaded(names)
                 forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
                 answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
@@ -266,14 +276,15 @@ class Engine:
         ]
         fitting = [place for place, length in enumerate(lengths) if length < limit]
         if fitting:  # a row that is too long does not fail the others
-            shorter = self._answer([rows[place] for place in fitting], [requests[place] for place in fitting], limits)
+            own = [rows[place] for place in fitting], [requests[place] for place in fitting]
+            shorter = self._answer(*own, limits, precision)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers
 
     @contextmanager
-    def _forward_passes(self) -> Iterator[None]:
-        with torch.inference_mode(), autocast(self.base.device, self._precision):
+    def _forward_passes(self, precision: Precision) -> Iterator[None]:
+        with torch.inference_mode(), autocast(self.base.device, precision):
             yield
 
     def _tower_once(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[SharedImages | None]:

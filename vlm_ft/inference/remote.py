@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from datasets_vision.endpoint import Endpoint
+from datasets_vision.endpoint import Endpoint, RejectedError, text_of_choice
 from datasets_vision.example import Turn
 from datasets_vision.images import opened
 from vlm_ft.adapters import Card
@@ -17,12 +17,15 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.inference.server_probabilities import ASKED, distributions
 from vlm_ft.inference.tiling import predict_tiled, tiling_of
 from vlm_ft.pages import data_url
 
 IN_FLIGHT = 16
 QUALITY = 95  # of the JPEGs that are sent
 SCHEMA = "answer"
+SERVER = "of the server, renormalised over the options, not calibrated"
+"""The source of the probabilities in these predictions."""
 
 
 class RemoteEngine:
@@ -30,13 +33,15 @@ class RemoteEngine:
 
     The prompt is the card's form, and the server is asked to follow its JSON schema. Photos are scaled to the card's
     limit of pixels, and cut into its tiles, before they are sent. The replies are checked here; a box in pixels is read
-    as one in the photo that was sent. The server gives no probabilities: if the card has a calibration, or the form
-    has thresholds, a person is asked about every answer.
+    as one in the photo that was sent. If the server gives probabilities, closed fields get them, renormalised, and
+    the prediction says so (`SERVER`). The calibration was fitted on others: if the card has one, or the form has
+    thresholds, a person is asked about every answer.
     """
 
     def __init__(self, card: Card, endpoint: Endpoint) -> None:
         self.cards = {card.name: card}
         self._endpoint = endpoint
+        self._gives_probabilities = True  # until it rejects a request for them
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         """Like `Engine.predict`, with many requests in flight; a reply that cannot be used gives an error prediction.
@@ -48,7 +53,7 @@ class RemoteEngine:
         tilings = [tiling_of(request, card) for request, card in zip(requests, cards, strict=True)]
         answers = predict_tiled(self._predict_untiled, requests, tilings, forms)
         return [
-            Attributed.to(card, replace(answer, derived=form.derive(answer.values)))
+            Attributed.to(card, replace(answer, derived=form.derive(answer.values), probabilities=_source(answer)))
             for card, form, answer in zip(cards, forms, answers, strict=True)
         ]
 
@@ -62,7 +67,8 @@ class RemoteEngine:
         form, largest = request.form or card.form, card.pixels[1] if card.pixels is not None else None
         try:
             photos = [opened(image, largest=largest) for image in request.images]
-            text = self._endpoint.complete(_body(form, request.turns, photos))
+            choice = self._choice(_body(form, request.turns, photos))
+            text = text_of_choice(choice)
             values = form.read(text, photos[0].size if photos else None)
         except (ValueError, FormError) as error:
             return Prediction.failed(f"server: {error}")
@@ -70,11 +76,27 @@ class RemoteEngine:
             if error.place.startswith("server"):
                 raise
             return Prediction.failed(str(error))
-        prediction = Prediction(fields={name: FieldValue(value) for name, value in values.items()})
+        sure = distributions(form, text, choice.get("logprobs"))
+        prediction = Prediction(fields={name: FieldValue(value, sure.get(name)) for name, value in values.items()})
         if card.confidence is None and card.familiar is None and not form.thresholds:
             return prediction
         reason = "the server checks no answer against the adapter's thresholds"
         return replace(prediction, decision="ask a person", reason=reason)
+
+    def _choice(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The server's reply, with the probabilities of its tokens if it gives any."""
+        if self._gives_probabilities:
+            try:
+                return self._endpoint.choose({**body, **ASKED})
+            except RejectedError:
+                choice = self._endpoint.choose(body)  # raises again if the request was rejected for another reason
+                self._gives_probabilities = False
+                return choice
+        return self._endpoint.choose(body)
+
+
+def _source(answer: Prediction) -> str | None:
+    return SERVER if any(entry.distribution is not None for entry in answer.fields.values()) else None
 
 
 def _body(form: Form, said: Sequence[Turn], photos: Sequence[Image]) -> dict[str, Any]:

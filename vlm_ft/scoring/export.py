@@ -129,8 +129,14 @@ def _accompanying(card: Card, rated: bool) -> tuple[Column, ...]:
         Column("height", pa.int32(), lambda row: row.height),
         *([Column("reward", pa.float64(), lambda row: row.prediction.reward)] if rated else []),
         Column("adapter", pa.string(), lambda row: card.name),
-        Column("notice", pa.string(), lambda row: card.notice),
+        Column("notice", pa.string(), lambda row: _notice(card, row)),
     )
+
+
+def _notice(card: Card, row: Row) -> str:
+    """The card's notice, and where the row's probabilities come from, if not from the adapter's own decoder."""
+    source = row.prediction.probabilities
+    return f"{card.notice} Probabilities: {source}.".lstrip() if source else card.notice
 
 
 def _answer_columns(field: FieldSpec) -> list[Column]:
