@@ -25,13 +25,15 @@ LIST = "benchmarks/measured.yaml"
 class Measured(Strict):
     """How one recipe is measured: by cross-validation, as a learning curve or, by default, on its own test examples.
 
-    `sizes`: the numbers of training examples of a learning curve. `run`: the name of the run's folder, by default the
+    `seeds`: trainings of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
+    learning curve. `run`: the name of the run's folder, by default the
     recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag.
     """
 
     recipe: str
     run: str = ""
     folds: int | None = Field(default=None, ge=2)
+    seeds: int | None = Field(default=None, ge=2)
     sizes: tuple[int, ...] = ()
     settings: tuple[str, ...] = ()
     goals: dict[str, float] = Field(default_factory=dict)
@@ -44,6 +46,10 @@ class Measured(Strict):
         if self.sizes:
             options = [*(word for size in self.sizes for word in ("--size", str(size))), "--results", str(results)]
             yield ["learning-curve", self.recipe, "--out", str(run.folder), *options, *settings]
+            return
+        if self.seeds is not None:
+            options = ["--seeds", str(self.seeds), "--results", str(results)]
+            yield ["compare-sft", self.recipe, "--out", str(run.folder), *options, *settings]
             return
         recorded = ["--no-base", "--results", str(results)]
         recorded += [word for field, goal in self.goals.items() for word in ("--goal", f"{field}={goal:g}")]

@@ -21,6 +21,7 @@ from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
 from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.evaluation.results import MAIN, Result, read_entries
 from vlm_ft.evaluation.rivals import MAJORITY
+from vlm_ft.experiments.continued_sft import GAIN, RIVAL
 from vlm_ft.experiments.sheet import Figure
 from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
@@ -49,6 +50,8 @@ _WORDS = {
     "wrong_of_answered": "wrong of those",
     "coverage_at_risk": "coverage at 5 % risk",
 }
+_REPEATED = {"vlm-ft crossval": " (folds)", "vlm-ft compare-sft": " (seeds)"}
+"""What the figures of a command are means over."""
 _LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"flagged, {OWN}"}
 
 
@@ -110,8 +113,10 @@ def _point(result: Result) -> tuple[str, ...]:
 
 
 def _measure(result: Result) -> str:
-    folds = " (folds)" if result.command.startswith("vlm-ft crossval") else ""
-    return f"{result.field}, {_WORDS.get(result.metric, result.metric)}{folds}"
+    repeated = _REPEATED.get(" ".join(result.command.split()[:2]), "")
+    metric = result.metric.removesuffix(GAIN)
+    gain = f", gain over {RIVAL}" if metric != result.metric else ""
+    return f"{result.field}, {_WORDS.get(metric, metric)}{gain}{repeated}"
 
 
 def _misses(results: Iterable[Result]) -> str:
