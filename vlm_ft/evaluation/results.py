@@ -30,8 +30,7 @@ class Result(Strict):
     """One figure. `low` to `high`: its 95 % interval or, for a mean over folds, the lowest and the highest fold.
 
     The interval of a mean over seeds is over the seeds. `set`: the data. `n`: test examples. `minutes`: of training,
-    per run. `rivals`: their values of the same metric.
-    `examples`: training examples, for a point of a learning curve.
+    per run. `rivals`: their values of the same metric. `examples`: training examples, for a point of a learning curve.
     """
 
     set: str

@@ -1,5 +1,7 @@
 """The tables of Markdown pages, written from recorded figures and shipped recipes, so that no figure is typed by hand.
 
+Goals are the current ones of `recipes/benchmarks/measured.yaml`, whichever were recorded.
+
 `<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and which are worse
 than a goal or a rival; without names, the main figures of all. `<!-- learning curves -->` holds the points of all
 recorded curves.
@@ -22,6 +24,7 @@ from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.evaluation.results import MAIN, Result, read_entries
 from vlm_ft.evaluation.rivals import MAJORITY
 from vlm_ft.experiments.continued_sft import GAIN, RIVAL
+from vlm_ft.experiments.measured import goal_of
 from vlm_ft.experiments.sheet import Figure
 from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
@@ -102,7 +105,7 @@ def _benchmark(file: Path) -> str:
 
 def _row(result: Result) -> tuple[str, ...]:
     rivals = ", ".join(f"{name} {value:.3f}" for name, value in result.rivals.items())
-    goal = "" if result.goal is None else f"{result.goal:.3g}"
+    goal = "" if (value := goal_of(result)) is None else f"{value:.3g}"
     figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
     return (result.recipe, _measure(result), str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
 
@@ -130,7 +133,8 @@ def _misses(results: Iterable[Result]) -> str:
             for name, value in result.rivals.items()
             if sign * value > own or (name == MAJORITY and value == result.value)
         ]
-        goal = [f"goal {result.goal:.3g}"] if result.goal is not None and own < sign * result.goal else []
+        value = goal_of(result)
+        goal = [f"goal {value:.3g}"] if value is not None and own < sign * value else []
         if goal or better:
             missed = ", ".join([*goal, *better])
             lines.append(f"- {result.recipe}, {_measure(result)}: {result.value:.3f} ({missed})")
