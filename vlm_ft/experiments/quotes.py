@@ -42,6 +42,7 @@ _GPU = re.compile(r"^base: compact +# on a GPU: \S+?/(\S+) \((\d+) GiB in bf16, 
 _WORDS = {
     "macro_f1": "macro-F1",
     "f1": "F1",
+    "balanced_accuracy": "balanced accuracy",
     "mae": "mean absolute error",
     "rouge_l": "ROUGE-L",
     "iou": "IoU",
