@@ -62,10 +62,16 @@ def _scores(run: Run, card: Card, rows: Sequence[Row]) -> Sequence[float]:
     if card.method == "reward":
         return RewardModel.open(run.adapter).scores(rows)
     now = _likelihoods(_trained(card, run.adapter), card, rows)
+    before = _likelihoods(_start(run, card), card, rows)
+    return [after - start for after, start in zip(now, before, strict=True)]
+
+
+def _start(run: Run, card: Card) -> Base:
+    """The model with which the training of a run began."""
     if (start := run.recipe.from_adapter) is None:
-        return np.subtract(now, _likelihoods(base_of(card, run.adapter, card.base.name), card, rows)).tolist()
+        return base_of(card, run.adapter, card.base.name)
     folder = adapter_folder(start)
-    return np.subtract(now, _likelihoods(_trained(read_card(folder), folder), card, rows)).tolist()
+    return _trained(read_card(folder), folder)
 
 
 def _trained(card: Card, folder: Path) -> Base:
