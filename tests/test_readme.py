@@ -22,5 +22,6 @@ def test_the_recipe_is_valid() -> None:
 def test_the_task_file_defines_a_task() -> None:
     text = next(body for language, body in BLOCKS if language == "python" and "TASK =" in body)
     names: dict[str, object] = {"__name__": "readme"}
+    assert set(re.findall(r"^from (vlm_ft\S*) import", text, re.M)) == {"vlm_ft"}  # the public names are enough
     exec(compile(text, "README.md", "exec"), names)
     assert str(names["TASK"]) == "weld"

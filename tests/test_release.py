@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 BELOW = {"demo": "vlm_ft/demo", "recipes": "vlm_ft/recipes"}
 SHIPPED = (
     *("vlm_ft/**/*.py", "vlm_ft/**/*.j2", "vlm_ft/**/*.csv", "datasets_vision/**/*.py", "demo/*.py"),
+    *("vlm_ft/py.typed", "datasets_vision/py.typed"),
     *("recipes/*.yaml", "recipes/*/*.yaml", "recipes/*/*.csv"),
 )
 
@@ -31,6 +32,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
 
 def test_everything_is_installed_below_two_names(installed: set[Path]) -> None:
     for pattern in SHIPPED:
+        assert any(ROOT.glob(pattern)), pattern
         for file in ROOT.glob(pattern):
             top, *rest = file.relative_to(ROOT).parts
             assert Path(BELOW.get(top, top), *rest) in installed

@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vlm_ft.answers.kinds import Answer
+    from vlm_ft.answers.kinds import Answer, Box, Item, OneOf
     from vlm_ft.answers.prediction import Prediction
-    from vlm_ft.answers.task import Task
+    from vlm_ft.answers.task import Headline, Task
     from vlm_ft.data.cases import load as load_data
     from vlm_ft.errors import UserError
     from vlm_ft.evaluation.calibrate import calibrate_run as calibrate
@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "Box",
     "Engine",
+    "Headline",
+    "Item",
+    "OneOf",
     "Prediction",
     "Recipe",
     "Request",
@@ -39,7 +43,11 @@ __all__ = [
 
 _HOMES = {
     "Answer": "vlm_ft.answers.kinds:Answer",
+    "Box": "vlm_ft.answers.kinds:Box",
     "Engine": "vlm_ft.inference.engine:Engine",
+    "Headline": "vlm_ft.answers.task:Headline",
+    "Item": "vlm_ft.answers.kinds:Item",
+    "OneOf": "vlm_ft.answers.kinds:OneOf",
     "Prediction": "vlm_ft.answers.prediction:Prediction",
     "Recipe": "vlm_ft.recipe:Recipe",
     "Request": "vlm_ft.inference.request:Request",

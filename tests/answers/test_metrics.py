@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import balanced_accuracy_score, f1_score
 
 from tests.cards import answered
 from tests.forms import form_of
@@ -160,6 +160,20 @@ def test_macro_f1_agrees_with_scikit_learn() -> None:
     expected = f1_score(true, given, labels=labels, average="macro", zero_division=0)
     metric = figure(measure(EVERY_KIND, truths, predictions), "kind", "macro_f1")
     assert metric.value == pytest.approx(expected)
+
+
+def test_balanced_accuracy_agrees_with_scikit_learn() -> None:
+    truths: list[Values] = [{"passed": index < 15} for index in range(20)]
+    answers: list[Values] = [{"passed": index % 4 > 0} for index in range(20)]
+    predictions = [answered(values) for values in answers]
+    true, given = [[int(row["passed"]) for row in rows] for rows in (truths, answers)]
+    metric = figure(measure(form_of(passed=Flag()), truths, predictions), "passed", "balanced_accuracy")
+    assert metric.value == pytest.approx(balanced_accuracy_score(true, given))
+    assert metric.low < metric.value < metric.high
+    predictions[1] = predictions[16] = Prediction.failed("cut off")  # wrong, whatever the truth
+    given[1], given[16] = 1 - true[1], 1 - true[16]
+    metric = figure(measure(form_of(passed=Flag()), truths, predictions), "passed", "balanced_accuracy")
+    assert metric.value == pytest.approx(balanced_accuracy_score(true, given))
 
 
 def test_unobserved_rows_are_left_out() -> None:

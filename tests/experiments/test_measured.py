@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from tests.evaluation.test_results import result
+from tests.page_commands import parsed
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.results import Result, read_results, record
 from vlm_ft.experiments import measured
-from vlm_ft.experiments.measured import listed_recipes, measure_recipes
-from vlm_ft.recipe import RECIPES, load_recipe
+from vlm_ft.experiments.measured import Measured, goal_of, listed_recipes, measure_recipes, without_goals
+from vlm_ft.experiments.quotes import table
+from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
 RESULTS = Path("recipes/results.json")
 
@@ -29,7 +32,39 @@ def test_every_listed_recipe_loads_with_its_settings_and_asks_for_what_has_a_goa
 def test_recorded_figures_are_those_of_the_listed_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLM_FT_DATA", raising=False)
     commands = {shlex.join(["vlm-ft", *list(entry.commands(Path("runs"), RESULTS))[-1]]) for entry in listed_recipes()}
-    assert {result.command for result in read_results(RECIPES / RESULTS.name)} <= commands
+    assert {without_goals(result.command) for result in read_results(RECIPES / RESULTS.name)} <= commands
+
+
+def test_every_recipe_on_a_public_set_is_listed() -> None:
+    public = {name for name in shipped() if "${VLM_FT_DATA" in (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")}
+    assert public <= {entry.recipe for entry in listed_recipes()}
+
+
+def test_a_recipe_is_listed_after_those_that_it_begins_with() -> None:
+    earlier: set[str] = set()
+    for entry in listed_recipes():
+        recipe = load_recipe(RECIPES / f"{entry.recipe}.yaml", list(entry.settings))
+        assert {place.name for place in (recipe.from_adapter, recipe.policy.reward_model) if place} <= earlier
+        earlier.add(entry.name)
+
+
+def test_every_way_of_measuring_is_a_command_that_records() -> None:
+    for entry in listed_recipes():
+        for arguments in entry.commands(Path("runs"), RESULTS):
+            command = parsed(shlex.join(["vlm-ft", *arguments]))
+        assert command.name == entry.kind
+        assert command.values["results"] == RESULTS
+
+
+def test_a_new_goal_needs_no_new_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "vlm-ft crossval a --out runs/a --goal kind.macro_f1=0.6 --folds 3"
+    assert without_goals(command) == "vlm-ft crossval a --out runs/a --folds 3"
+    listed = [Measured(recipe="a", folds=3, goals={"kind.macro_f1": 0.7})]
+    monkeypatch.setattr(measured, "listed_recipes", lambda: listed)
+    monkeypatch.setattr(measured, "_goals", measured._goals.__wrapped__)
+    assert goal_of(result(recipe="a", command=command, goal=0.6)) == 0.7
+    assert "| 0.7 |" in table([result(recipe="a", command=command, goal=0.6)])
+    assert goal_of(result(recipe="a", command="vlm-ft evaluate runs/a", goal=0.6)) == 0.6
 
 
 @pytest.fixture
@@ -58,6 +93,14 @@ def test_recorded_measurements_are_not_repeated_and_a_failure_does_not_stop_othe
     ran.clear()
     measure_recipes(["faa_events_csv"], runs, results, quiet)
     assert ran == []
+
+
+def test_a_measurement_is_chosen_by_its_run(ran: list[list[str]], tmp_path: Path, quiet: Console) -> None:
+    measure_recipes(["steel_findings"], tmp_path, tmp_path / "results.json", quiet)
+    assert [command[:2] for command in ran] == [
+        ["train", "steel_surface_voc"],
+        ["evaluate", str(tmp_path / "steel_findings")],
+    ]
 
 
 def test_an_unknown_recipe_is_refused(tmp_path: Path, quiet: Console) -> None:

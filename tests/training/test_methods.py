@@ -228,6 +228,20 @@ def test_an_answer_can_be_rewarded_by_a_model(judged: Callable[..., Recipe], qui
         RewardModel.open(tmp_path / "run")
 
 
+def test_dpo_learns_which_reply_is_better_and_is_compared_with_its_start(
+    judged: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    start = train(judged("sft"), tmp_path / "start", console=quiet)
+    settings = {"max_steps": 40, "batch_size": 8, "learning_rate": 2e-2}
+    folder = train(continuing(judged("dpo", training=settings), start), tmp_path / "run", console=quiet)
+    result = evaluate_pairs(tmp_path / "run", console=quiet)
+    assert (result.field, result.metric) == ("reply", "pair_accuracy")
+    assert result.value > 0.7  # drawn pairs: trade terms against a layman's words
+    assert read_card(folder).metrics["pair_accuracy"]["n"] == result.n
+    shutil.copy(start / TENSORS, folder / TENSORS)
+    assert evaluate_pairs(tmp_path / "run", console=quiet).value == 0.5  # no reply became more likely
+
+
 def continuing(recipe: Recipe, start: Path, **adapter: Any) -> Recipe:
     """The recipe, starting from an adapter whose rank it keeps."""
     return recipe.model_copy(update={"from_adapter": start, "adapter": AdapterSettings(**adapter)})

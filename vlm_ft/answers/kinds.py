@@ -128,7 +128,18 @@ class Answer(BaseModel):
 
 
 class Item(Answer):
-    """Base of the records inside an answer's lists."""
+    """Base of the records inside an answer's lists.
+
+    >>> from pydantic import Field
+    >>> from vlm_ft import Answer, Box, Item, OneOf
+    >>> class Finding(Item):
+    ...     kind: OneOf  # the options come from the data, or from `labels` in the recipe
+    ...     box: Box | None = None  # left, top, right, bottom, from 0 to 1000
+    >>> class Weld(Answer):
+    ...     findings: list[Finding] = Field(max_length=8)
+    >>> Weld(findings=[{"kind": "pore", "box": (10, 20, 30, 40)}]).findings[0].kind
+    'pore'
+    """
 
 
 def spanned_box(corners: list[int]) -> list[int]:

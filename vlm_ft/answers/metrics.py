@@ -68,7 +68,8 @@ def measure(
     """Compare predictions with the observed values; both are in the same order.
 
     choice, flag: `accuracy`; `macro_f1`, the unweighted mean of F1 over all true or answered classes, as
-    scikit-learn's ``f1_score(average="macro")``.
+    scikit-learn's ``f1_score(average="macro")``. flag, too: `balanced_accuracy`, the mean of the recalls of true and of
+    false, as scikit-learn's ``balanced_accuracy_score``.
     integer: `mae`. text: `exact` (without surrounding whitespace), `rouge_l` (F1; Lin 2004). box: `iou`.
     items: `precision`, `recall`, `f1` over all items (micro). Items with boxes are matched by `match_items`, and
     `localisation_f1` ignores their names; `ap50` and `ap` rank them (see `average_precisions`). Items without boxes
@@ -196,10 +197,14 @@ def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
     kind = field.kind
     match kind:
         case Choice() | Flag():
-            return [
+            counts = _class_counts(pairs)
+            tallies = [
                 _Tally(field.name, "accuracy", [(float(true == given), 1.0) for true, given in pairs]),
-                _Tally(field.name, "macro_f1", _class_counts(pairs), _macro_f1),
+                _Tally(field.name, "macro_f1", counts, _macro_f1),
             ]
+            if isinstance(kind, Flag):
+                tallies.append(_Tally(field.name, "balanced_accuracy", counts, _balanced_accuracy))
+            return tallies
         case Integer():
             rows = [(_distance(kind, *pair), 1.0) for pair in pairs]
             return [_Tally(field.name, "mae", rows, mean, top=max(1, kind.maximum - kind.minimum))]
@@ -279,6 +284,13 @@ def _macro_f1(sums: Sums) -> Sums:
     weights = 2 * hits + invented + missed
     scores = 2 * hits / np.maximum(weights, 1)
     return np.asarray(scores.sum(axis=-1) / np.maximum((weights > 0).sum(axis=-1), 1))
+
+
+def _balanced_accuracy(sums: Sums) -> Sums:
+    """Mean recall over the true classes of the sample or resample."""
+    hits, _, missed = np.moveaxis(sums.reshape(*sums.shape[:-1], -1, 3), -1, 0)
+    recalls = hits / np.maximum(hits + missed, 1)
+    return np.asarray(recalls.sum(axis=-1) / np.maximum((hits + missed > 0).sum(axis=-1), 1))
 
 
 def _precision(sums: Sums) -> Sums:

@@ -32,6 +32,9 @@ class Headline(Strict):
 
     `words`: of a flag, what is said if it is true and if it is false; by default its name, with "not" if it is false.
     `graded`: the choices whose options go from harmless to grave.
+
+    >>> Headline(fields=("passed", "fault"), words={"passed": ("pass", "fail")}).names
+    ('passed', 'fault', 'passed')
     """
 
     fields: tuple[str, ...] = ()

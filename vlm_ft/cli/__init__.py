@@ -129,7 +129,7 @@ def evaluate(
     """Compare an adapter with its rivals on `test`.
 
     Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals. For a reward model, reports only how
-    often it prefers the better reply of a pair.
+    often it prefers the better reply of a pair; for an adapter trained with DPO, this too.
     """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.pairs import evaluate_pairs
@@ -151,8 +151,12 @@ def evaluate(
     evaluation = evaluate_run(
         run, rivals=rivals, base=base, foreign=foreign or (), text=text, batch_size=batch_size, console=console()
     )
+    card = read_card(Run(run).adapter)
+    figures = results_of(evaluation, card, command_line(), goals)
+    if card.method == "dpo":
+        figures.append(evaluate_pairs(run, command=command_line(), console=console()))
     if results:
-        record(results_of(evaluation, read_card(Run(run).adapter), command_line(), goals), results)
+        record(figures, results)
 
 
 @use.command()

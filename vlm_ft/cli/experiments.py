@@ -62,6 +62,27 @@ def crossval(
         record(found, results)
 
 
+@app.command("compare-sft")
+def compare_sft(
+    recipe: RecipeName,
+    out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
+    seeds: Annotated[int, typer.Option(min=2, help="trainings of each kind, each with its own seed")] = 3,
+    settings: Set = None,
+    results: Results = None,
+) -> None:
+    """Compare a recipe that continues from an adapter with as many steps of SFT.
+
+    Trains both once per seed, and reports the difference with an interval. Finished runs are reused.
+    """
+    from vlm_ft.evaluation.results import record
+    from vlm_ft.experiments.continued_sft import compare_sft as run
+
+    file, command = file_of(recipe, settings), command_line()
+    found = run(file, out, seeds=seeds, settings=settings or [], console=console(), command=command)
+    if results:
+        record(found, results)
+
+
 @app.command()
 def results(
     recipes: Annotated[list[str] | None, typer.Argument(help="names of recipes [default: all measured ones]")] = None,

@@ -21,6 +21,7 @@ from vlm_ft.settings import fault_of
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric quoted for a field, by its kind: choice or flag, list, number, text, box."""
+RECORDED = (*MAIN, "balanced_accuracy")
 MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
 
@@ -30,8 +31,8 @@ Entry = TypeVar("Entry", bound=BaseModel)
 class Result(Strict):
     """One figure. `low` to `high`: its 95 % interval or, for a mean over folds, the lowest and the highest fold.
 
-    `set`: the data. `n`: test examples. `minutes`: of training, per run. `rivals`: their values of the same metric.
-    `examples`: training examples, for a point of a learning curve.
+    The interval of a mean over seeds is over the seeds. `set`: the data. `n`: test examples. `minutes`: of training,
+    per run. `rivals`: their values of the same metric. `examples`: training examples, for a point of a learning curve.
     """
 
     set: str
@@ -85,12 +86,13 @@ class Result(Strict):
 def results_of(
     evaluation: Evaluation, card: Card, command: str, goals: Mapping[str, float] | None = None
 ) -> list[Result]:
-    """The main figure of every field in an adapter's evaluation, and the share of photos or texts that it flags.
+    """The main figures of every field in an adapter's evaluation, and the share of photos or texts that it flags.
 
     The keys of `goals` are ``field.metric``. Raises `RecipeError` for one that is not among the figures.
     """
     goals = goals or {}
-    main = {f"{metric.field}.{metric.name}": metric for metric in evaluation.systems[ADAPTER] if metric.name in MAIN}
+    own = evaluation.systems[ADAPTER]
+    main = {f"{metric.field}.{metric.name}": metric for metric in own if metric.name in RECORDED}
     if unknown := next((name for name in goals if name not in main), None):
         raise RecipeError(f"--goal {unknown}", "not among the figures", nearest(unknown, main))
     found = []

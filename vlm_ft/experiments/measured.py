@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -25,36 +26,53 @@ LIST = "benchmarks/measured.yaml"
 class Measured(Strict):
     """How one recipe is measured: by cross-validation, as a learning curve or, by default, on its own test examples.
 
-    `sizes`: the numbers of training examples of a learning curve. `run`: the name of the run's folder, by default the
+    `goals`: the values to reach, by ``field.metric``; tables show them, and commands do not depend on them.
+    `seeds`: trainings of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
+    learning curve. `run`: the name of the run's folder, by default the
     recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag.
     """
 
     recipe: str
     run: str = ""
     folds: int | None = Field(default=None, ge=2)
+    seeds: int | None = Field(default=None, ge=2)
     sizes: tuple[int, ...] = ()
     settings: tuple[str, ...] = ()
     goals: dict[str, float] = Field(default_factory=dict)
     foreign: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The name of its run."""
+        return self.run or self.recipe
+
+    @property
+    def kind(self) -> str:
+        """The command that records its figures."""
+        if self.sizes:
+            return "learning-curve"
+        if self.seeds is not None:
+            return "compare-sft"
+        return "evaluate" if self.folds is None else "crossval"
+
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
         """The commands that are left to run, as arguments of `vlm-ft`; the last one records the figures."""
-        run, data = Run(runs / (self.run or self.recipe)), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
+        run, data = Run(runs / self.name), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
+        recorded, out = ["--results", str(results)], ["--out", str(run.folder)]
         if self.sizes:
-            options = [*(word for size in self.sizes for word in ("--size", str(size))), "--results", str(results)]
-            yield ["learning-curve", self.recipe, "--out", str(run.folder), *options, *settings]
-            return
-        recorded = ["--no-base", "--results", str(results)]
-        recorded += [word for field, goal in self.goals.items() for word in ("--goal", f"{field}={goal:g}")]
-        if self.folds is not None:
-            yield ["crossval", self.recipe, "--out", str(run.folder), "--folds", str(self.folds), *recorded, *settings]
-            return
-        if run.state != "finished":
-            resumed = ["--resume"] if run.state != "empty" else []
-            yield ["train", self.recipe, "--out", str(run.folder), *settings, *resumed]
-        foreign = [word for folder in self.foreign for word in ("--foreign", str(data / folder))]
-        yield ["evaluate", str(run.folder), *foreign, *recorded]
+            sizes = [word for size in self.sizes for word in ("--size", str(size))]
+            yield [self.kind, self.recipe, *out, *sizes, *recorded, *settings]
+        elif self.seeds is not None:
+            yield [self.kind, self.recipe, *out, "--seeds", str(self.seeds), *recorded, *settings]
+        elif self.folds is not None:
+            yield [self.kind, self.recipe, *out, "--folds", str(self.folds), "--no-base", *recorded, *settings]
+        else:
+            if run.state != "finished":
+                resumed = ["--resume"] if run.state != "empty" else []
+                yield ["train", self.recipe, *out, *settings, *resumed]
+            foreign = [word for folder in self.foreign for word in ("--foreign", str(data / folder))]
+            yield [self.kind, str(run.folder), *foreign, "--no-base", *recorded]
 
 
 def listed_recipes() -> list[Measured]:
@@ -62,24 +80,43 @@ def listed_recipes() -> list[Measured]:
     return TypeAdapter(list[Measured]).validate_python(yaml.safe_load((RECIPES / LIST).read_text(encoding="utf-8")))
 
 
+def without_goals(command: str) -> str:
+    """The command without the goals that its figures were compared with."""
+    words = shlex.split(command)
+    goals = {place for place, word in enumerate(words) if word == "--goal"}
+    return shlex.join(word for place, word in enumerate(words) if not {place, place - 1} & goals)
+
+
+@cache
+def _goals() -> dict[tuple[str, str, str], float]:
+    """By command, recipe and ``field.metric``."""
+    return {(entry.kind, entry.recipe, name): goal for entry in listed_recipes() for name, goal in entry.goals.items()}
+
+
+def goal_of(result: Result) -> float | None:
+    """The current goal of a figure: that of the list or, by default, the recorded one."""
+    kind = result.command.split()[1]
+    return _goals().get((kind, result.recipe, f"{result.field}.{result.metric}"), result.goal)
+
+
 def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
     """Measure these recipes, or all, and return the names of those that failed.
 
-    A recipe is skipped if its last command has already recorded its figures. Raises `RecipeError` for a recipe that is
-    not in the list.
+    A name is that of a recipe or of a run. A recipe is skipped if its last command has already recorded its figures.
+    Raises `RecipeError` for a name that is not in the list.
     """
     listed = listed_recipes()
-    if unknown := set(names) - {entry.recipe for entry in listed}:
+    if unknown := set(names) - {name for entry in listed for name in (entry.recipe, entry.name)}:
         raise RecipeError(", ".join(sorted(unknown)), f"not in recipes/{LIST}", "add it there")
-    done = {result.command for result in read_entries(results, Result)}
+    done = {without_goals(result.command) for result in read_entries(results, Result)}
     failed = []
     for entry in listed:
         commands = list(entry.commands(runs, results))
-        if (names and entry.recipe not in names) or shlex.join(["vlm-ft", *commands[-1]]) in done:
+        if (names and not {entry.recipe, entry.name} & set(names)) or shlex.join(["vlm-ft", *commands[-1]]) in done:
             continue
         for arguments in commands:
             console.print(f"$ {shlex.join(['vlm-ft', *arguments])}", markup=False, highlight=False)
             if subprocess.run([sys.executable, "-m", "vlm_ft", *arguments]).returncode:
-                failed.append(entry.recipe)
+                failed.append(entry.name)
                 break
     return failed

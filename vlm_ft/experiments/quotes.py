@@ -1,5 +1,7 @@
 """The tables of Markdown pages, written from recorded figures and shipped recipes, so that no figure is typed by hand.
 
+Goals are the current ones of `recipes/benchmarks/measured.yaml`, whichever were recorded.
+
 `<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, and which are worse
 than a goal or a rival; without names, the main figures of all. `<!-- learning curves -->` holds the points of all
 recorded curves.
@@ -21,6 +23,8 @@ from vlm_ft.evaluation.pairs import METRIC as PAIR_ACCURACY
 from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.evaluation.results import MAIN, Result, read_entries
 from vlm_ft.evaluation.rivals import MAJORITY
+from vlm_ft.experiments.continued_sft import GAIN, RIVAL
+from vlm_ft.experiments.measured import goal_of
 from vlm_ft.experiments.sheet import Figure
 from vlm_ft.pages import markdown_table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
@@ -38,6 +42,7 @@ _GPU = re.compile(r"^base: compact +# on a GPU: \S+?/(\S+) \((\d+) GiB in bf16, 
 _WORDS = {
     "macro_f1": "macro-F1",
     "f1": "F1",
+    "balanced_accuracy": "balanced accuracy",
     "mae": "mean absolute error",
     "rouge_l": "ROUGE-L",
     "iou": "IoU",
@@ -49,6 +54,8 @@ _WORDS = {
     "wrong_of_answered": "wrong of those",
     "coverage_at_risk": "coverage at 5 % risk",
 }
+_REPEATED = {"vlm-ft crossval": " (folds)", "vlm-ft compare-sft": " (seeds)"}
+"""What the figures of a command are means over."""
 _LOWER = LOWER_IS_BETTER | {"ece", "brier", "log_loss", "wrong_of_answered", f"flagged, {OWN}"}
 
 
@@ -99,7 +106,7 @@ def _benchmark(file: Path) -> str:
 
 def _row(result: Result) -> tuple[str, ...]:
     rivals = ", ".join(f"{name} {value:.3f}" for name, value in result.rivals.items())
-    goal = "" if result.goal is None else f"{result.goal:.3g}"
+    goal = "" if (value := goal_of(result)) is None else f"{value:.3g}"
     figure = f"**{result.value:.3f}** ({result.low:.3f} to {result.high:.3f})"
     return (result.recipe, _measure(result), str(result.n), figure, rivals, goal, f"{result.minutes:.1f}")
 
@@ -110,8 +117,10 @@ def _point(result: Result) -> tuple[str, ...]:
 
 
 def _measure(result: Result) -> str:
-    folds = " (folds)" if result.command.startswith("vlm-ft crossval") else ""
-    return f"{result.field}, {_WORDS.get(result.metric, result.metric)}{folds}"
+    repeated = _REPEATED.get(" ".join(result.command.split()[:2]), "")
+    metric = result.metric.removesuffix(GAIN)
+    gain = f", gain over {RIVAL}" if metric != result.metric else ""
+    return f"{result.field}, {_WORDS.get(metric, metric)}{gain}{repeated}"
 
 
 def _misses(results: Iterable[Result]) -> str:
@@ -125,7 +134,8 @@ def _misses(results: Iterable[Result]) -> str:
             for name, value in result.rivals.items()
             if sign * value > own or (name == MAJORITY and value == result.value)
         ]
-        goal = [f"goal {result.goal:.3g}"] if result.goal is not None and own < sign * result.goal else []
+        value = goal_of(result)
+        goal = [f"goal {value:.3g}"] if value is not None and own < sign * value else []
         if goal or better:
             missed = ", ".join([*goal, *better])
             lines.append(f"- {result.recipe}, {_measure(result)}: {result.value:.3f} ({missed})")
