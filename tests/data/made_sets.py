@@ -25,11 +25,11 @@ class WordRuler:
     limit = 200
     most_pixels = SIDE * SIDE
 
-    def lengths(
-        self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str
-    ) -> tuple[int, int]:
-        """Words of the turns and of the answer."""
-        return sum(len(turn.text.split()) for turn in turns) + len(target.split()) + 64 * len(sizes), 64 * len(sizes)
+    def prompt(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
+        return sum(len(turn.text.split()) for turn in turns) + 64 * len(sizes), 64 * len(sizes)
+
+    def answer(self, form: Form, turns: Sequence[Turn], sizes: Sequence[tuple[int, int]], target: str) -> int:
+        return len(target.split())
 
 
 def drawn(seed: int, side: int = SIDE) -> Image.Image:

@@ -249,7 +249,6 @@ def test_adapters_are_listed_again_whenever_the_page_is_loaded(known: Any) -> No
     assert listed == [["plates", "contracts"], ["plates"], ["contracts"]]
 
 
-@pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated")  # Gradio's own use of pandas
 def test_the_address_answers(address: str, photo: Path, tmp_path: Path) -> None:
     client = Client(address, verbose=False)
     shown, html, raw, *_ = client.predict("plates", [handle_file(photo)] * 2, "", api_name="/assess")

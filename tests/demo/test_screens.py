@@ -33,11 +33,7 @@ from vlm_ft.work.workplace import DATA, PHOTOS, PREFLIGHT, RUN, Workplace
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed"),
-    pytest.mark.filterwarnings("ignore:'future.no_silent_downcasting' is deprecated"),  # Gradio's own use of pandas
-    pytest.mark.filterwarnings("ignore:The copy keyword is deprecated"),
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
 FAULTS = ("moderate", "serious", "critical")
 TASK = TASKS["product_defects"]

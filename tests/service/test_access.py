@@ -121,7 +121,7 @@ def test_the_app_does_not_accept_files_on_the_server(engine: Engine, tmp_path: P
     secret.write_bytes(photo(form="PNG"))
     api = mount(build_service(engine), build_app(engine))
     with TestClient(api, base_url=HERE) as client:
-        given = {"data": ["trial", [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], ""]}
+        given = {"data": ["trial", [{"path": str(secret), "meta": {"_type": "gradio.FileData"}}], "", "One case", None]}
         call = client.post("/app/gradio_api/call/assess", json=given)
         event = call.json()["event_id"]
         found = client.get(f"/app/gradio_api/call/assess/{event}").text

@@ -88,7 +88,7 @@ def test_answers_in_the_app_are_logged_with_who_asked(engine: Engine, tmp_path: 
     mount(api, build_app(recorded), auth=lambda request: OWNER.get())
     with TestClient(api, base_url=HERE, headers=bearer) as client:
         (path,) = client.post("/app/gradio_api/upload", files={"files": ("a.png", photo(form="PNG"))}).json()
-        given = {"data": ["trial", [{"path": path, "meta": {"_type": "gradio.FileData"}}], ""]}
+        given = {"data": ["trial", [{"path": path, "meta": {"_type": "gradio.FileData"}}], "", "One case", None]}
         event = client.post("/app/gradio_api/call/assess", json=given).json()["event_id"]
         assert "event: complete" in client.get(f"/app/gradio_api/call/assess/{event}").text
     (entry,) = map(json.loads, log.read_text().splitlines())

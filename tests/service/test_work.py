@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,8 @@ def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
     monkeypatch.setattr(Jobs, "_next", lambda _: None)
     Registry(tmp_path / "adapters").add("parts", run_of("fast_vlm"))
     options: Any = {"tokens": None, "log": None, "with_app": False, "base": None, "memory": None, "waiting": 4}
-    api, predictor = service([], tmp_path / "adapters", tmp_path / "work", None, precision="fp32", **options)
+    options |= {"precision": "fp32", "uploads_kept": timedelta(1)}
+    api, predictor = service([], tmp_path / "adapters", tmp_path / "work", None, **options)
     with TestClient(api, base_url=HERE) as client:
         sent = {"archive": ("a.png", photo(1))}
         scored = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()

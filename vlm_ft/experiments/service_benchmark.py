@@ -116,7 +116,7 @@ def _is_ready(client: httpx.Client, address: str) -> bool:
 def _answer_in_the_app(address: str, adapter: str, photo: Path) -> None:
     """Upload a photo to the app, and wait for its answer."""
     app = Client(f"{address}/app", verbose=False)
-    _, message, answer = app.predict(adapter, [handle_file(photo)], "", api_name="/assess")
+    _, message, answer, *_ = app.predict(adapter, [handle_file(photo)], "", api_name="/assess")
     if not answer or json.loads(answer)["error"] is not None:
         raise AdapterError(f"adapter {adapter}", f"the app gave no answer: {message}", "give a photo adapter")
 
