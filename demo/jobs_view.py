@@ -55,7 +55,10 @@ class JobsView:
         log = "Reading logs requires the right to train."
         if self._work.may(user_of(request), "train"):
             log = self._work.jobs.log(value) if value else ""
-        return _table(self._work, jobs), gr.update(choices=_choices(jobs), value=value), log, state, states
+        choice = gr.update(choices=_choices(jobs))
+        if value != chosen:  # otherwise, this could undo what the user has chosen in the meantime
+            choice["value"] = value
+        return _table(self._work, jobs), choice, log, state, states
 
     def _stopped(self, job: str | None, request: gr.Request) -> str:
         return self._changed(self._work.jobs.stop, job, request)

@@ -74,7 +74,7 @@ def test_misses_are_listed_by_what_is_better_for_the_metric(figure: dict[str, ob
 def test_recipes_are_described_with_the_memory_in_their_comment() -> None:
     text = written("recipes", STEEL)
     assert f"| [{STEEL}](../{STEEL}.yaml) | kind | [NEU-DET](https://github.com/" in text
-    assert "| Qwen3-VL-4B-Instruct: 12 GiB, 7 in nf4 |" in text
+    assert "| Qwen3-VL-4B-Instruct: 11 GiB, 5 in nf4 |" in text
 
 
 def test_pages_without_tables_are_left_alone_but_refused_when_named(tmp_path: Path) -> None:

@@ -70,9 +70,10 @@ def compare_sft(
     settings: Set = None,
     results: Results = None,
 ) -> None:
-    """Compare a recipe that continues from an adapter with as many steps of SFT.
+    """Compare a recipe with as many further steps of SFT.
 
-    Trains both once per seed, and reports the difference with an interval. Finished runs are reused.
+    For a recipe that continues from an adapter. Trains both once per seed, and reports the difference with an interval.
+    Finished runs are reused.
     """
     from vlm_ft.evaluation.results import record
     from vlm_ft.experiments.continued_sft import compare_sft as run
