@@ -89,17 +89,19 @@ def calibrate_run(
     card = card.model_copy(update={"form": form, "confidence": None, "familiar": None, "bf16": None})
     card.write(run.adapter)  # if interrupted, the adapter must not look calibrated
     (run.adapter / FAMILIARITY).unlink(missing_ok=True)
-    engine = Engine.open([run.adapter], batch_size=batch_size)
+    engine, exact = Engine.open([run.adapter], batch_size=batch_size, precision="fp32"), None
     card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(form):
-        answers = answers or _answers(engine, card, cases, batch_size, console)
+        if answers is None:
+            answers = _answers(engine, card, cases, batch_size, console)
+            exact = answers.predictions
         confidence = answers.fit(form, risk=risk, level=level)
         _print(confidence, len(answers.truths), console)
         if alone and folds is None and len(cases) < ENOUGH:
             _advise_folds(run, console)
         card = card.model_copy(update={"confidence": confidence})
     if alone:
-        card = card.model_copy(update={"bf16": _agreement(engine, card, cases, batch_size, console)})
+        card = card.model_copy(update={"bf16": _agreement(engine, card, cases, exact, batch_size, console)})
     card.write(run.adapter)
 
 
@@ -119,18 +121,27 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
 
 
 def _agreement(
-    engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console
+    engine: Engine,
+    card: Card,
+    cases: Sequence[Case],
+    exact: Sequence[Prediction] | None,
+    batch_size: int,
+    console: Console,
 ) -> Agreement | None:
     """How well the adapter's answers in both precisions agree, on at most `MAX_COMPARED` of these cases.
 
-    None if bf16 is not faster on this machine, or there are too few examples.
+    `exact`: the answers to all of them in fp32, the engine's precision, if they are known. None if bf16 is not faster
+    on this machine, or there are too few examples.
     """
-    compared, answers = spaced(cases, MAX_COMPARED), []
+    compared = spaced(cases, MAX_COMPARED)
     if len(compared) < MIN_EXAMPLES or not uses_bf16("auto"):
         return None
-    for engine.precision in ("fp32", "bf16"):
-        answers.append(_answers(engine, card, compared, batch_size, console).predictions)
-    agreement = agreement_of(card.form, *answers)
+    if exact is None:
+        in_fp32 = _answers(engine, card, compared, batch_size, console).predictions
+    else:
+        in_fp32 = spaced(exact, MAX_COMPARED)
+    engine.precision = "bf16"
+    agreement = agreement_of(card.form, in_fp32, _answers(engine, card, compared, batch_size, console).predictions)
     if agreement is not None:
         console.print(f"bf16: {agreement.in_words}")
     return agreement
