@@ -25,7 +25,7 @@ BF16, FP32 = 2, 4  # bytes
 NF4 = 4.127 / 8  # bytes per weight with double quantization (Dettmers et al. 2023, section 3)
 ADAMW = 2 * FP32  # two moments
 INSIDE_LAYER = 34  # bytes per token and hidden unit of one layer in 16 bits, without the attention scores
-CUDA_CONTEXT = 0.8e9  # bytes: context, kernels, workspaces
+CUDA_CONTEXT = 800_000_000  # bytes of a process without tensors: context, kernels, workspaces
 
 
 @dataclass(frozen=True)

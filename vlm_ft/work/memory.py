@@ -11,9 +11,6 @@ from vlm_ft.answers.kinds import Strict
 PROCESS = 600_000_000
 """Bytes of a process without a base that are its own: the libraries' files are in memory once for all processes."""
 
-CONTEXT = 800_000_000
-"""Bytes of a process on a GPU, without tensors: context, kernels, workspaces."""
-
 GB = 1e9
 
 
@@ -32,7 +29,9 @@ class Need(Strict):
         import torch
 
         if torch.cuda.is_available():
-            return cls(memory=PROCESS + base, gpu=CONTEXT + (peak or base))
+            from vlm_ft.training.memory import CUDA_CONTEXT
+
+            return cls(memory=PROCESS + base, gpu=CUDA_CONTEXT + (peak or base))
         return cls(memory=peak or PROCESS + base)
 
     def lacking(self) -> str:
