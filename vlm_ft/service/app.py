@@ -25,7 +25,7 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import FastAPI, Form, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -52,7 +52,7 @@ from vlm_ft.service.intake import (
 )
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.served import NotServedError, card_of
-from vlm_ft.service.work import add_work_routes
+from vlm_ft.service.work import EventStream, add_work_routes
 from vlm_ft.work.jobs import UnknownJobError
 from vlm_ft.work.tokens import Tokens
 from vlm_ft.work.uploads import delete_old_uploads
@@ -144,7 +144,7 @@ def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
         if body.stream:
             found = events(body, streamed(predictor, question))
             first = next(found)  # errors are raised before the response begins
-            return StreamingResponse(chain([first], found), media_type="text/event-stream")
+            return EventStream(chain([first], found))
         return JSONResponse(completion(body, _answer(predictor, question)))
 
 
