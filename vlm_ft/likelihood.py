@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,9 +14,23 @@ from vlm_ft.bases.families import family_of
 from vlm_ft.bases.features import feeding
 from vlm_ft.bases.modes import inputs_of
 from vlm_ft.bases.tower import tower_once_per_image
-from vlm_ft.conversation import CHOICES, FEATURES, IGNORED, OWN_KEYS, SECOND, SHARES, SHOWN, Batch
+from vlm_ft.conversation import (
+    CHOICES,
+    FEATURES,
+    IGNORED,
+    OWN_KEYS,
+    SECOND,
+    SHARES,
+    SHOWN,
+    Batch,
+    Conversation,
+    Row,
+    moved,
+)
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import masked
+
+BATCH = 16  # rows that are scored at once
 
 
 def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -40,6 +54,18 @@ def log_likelihoods(model: Any, batch: Batch, temperature: float = 1.0) -> Tenso
     """The total log-probability of each row's supervised tokens, (rows,)."""
     nats, rows = token_losses(model, batch, temperature)
     return nats.new_zeros(len(batch["labels"])).index_add(0, rows, -nats)
+
+
+def scores_of(
+    conversation: Conversation, rows: Sequence[Row], device: torch.device, score: Callable[[Batch], Tensor]
+) -> list[float]:
+    """The scores of rows with targets; `score` gives those of a batch of them, (rows,)."""
+    found: list[float] = []
+    for start in range(0, len(rows), BATCH):
+        batch = moved(conversation.encode(rows[start : start + BATCH], supervised=True), device)
+        with torch.inference_mode():
+            found += score(batch).tolist()
+    return found
 
 
 def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:

@@ -6,18 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
+from torch import Tensor
 
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.value_head import add_value_head, values
 from vlm_ft.card_base import base_of, require_base, with_adapter
-from vlm_ft.conversation import Conversation, Row, moved
+from vlm_ft.conversation import Batch, Conversation, Row
 from vlm_ft.errors import AdapterError
-from vlm_ft.likelihood import last_hidden
-
-BATCH = 16
+from vlm_ft.likelihood import last_hidden, scores_of
 
 
 class RewardModel:
@@ -72,9 +70,8 @@ class RewardModel:
 
     def scores(self, rows: Sequence[Row]) -> list[float]:
         """The scores of rows with targets."""
-        found: list[float] = []
-        for start in range(0, len(rows), BATCH):
-            batch = moved(self._conversation.encode(rows[start : start + BATCH], supervised=True), self._base.device)
-            with torch.inference_mode():
-                found += values(self._model, last_hidden(self._model, batch)).tolist()
-        return found
+
+        def score(batch: Batch) -> Tensor:
+            return values(self._model, last_hidden(self._model, batch))
+
+        return scores_of(self._conversation, rows, self._base.device, score)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -15,13 +15,13 @@ from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.answers.intervals import clusters_of
 from vlm_ft.bases.load import Base
 from vlm_ft.card_base import base_of, require_base, with_adapter
-from vlm_ft.conversation import Conversation, Row, moved
+from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result
 from vlm_ft.evaluation.run import open_run
-from vlm_ft.likelihood import log_likelihoods
-from vlm_ft.reward_model import BATCH, RewardModel
+from vlm_ft.likelihood import log_likelihoods, scores_of
+from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
 from vlm_ft.training.methods.method import reply_rows, require_pairs
 
@@ -31,9 +31,9 @@ METRIC = "pair_accuracy"
 def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: Console | None = None) -> Result:
     """Score both replies of every `test` pair, and store the share of correctly ordered pairs on the card.
 
-    A pair with equal scores counts one half. The rival prefers the longer reply. The score of an adapter that is no
-    reward model is its implicit reward: how much more likely the reply is than it was when training began (Rafailov et
-    al. 2023, eq. 5). Raises `DataError` without pairs.
+    A pair with equal scores counts one half. The rival prefers the longer reply. The score of an adapter other
+    than a reward model is its implicit reward: how much more likely the reply is than it was when training began
+    (Rafailov et al. 2023, eq. 5). Raises `DataError` without pairs.
     """
     run = Run(folder)
     card, dataset = open_run(run)
@@ -83,13 +83,8 @@ def _trained(card: Card, folder: Path) -> Base:
 
 def _likelihoods(base: Base, card: Card, rows: Sequence[Row]) -> list[float]:
     """The log-likelihoods of rows with targets, encoded as in the training that the card describes."""
-    conversation, found = Conversation(base.reader.limited(card.limits), card.loss_on), list[float]()
-    model = base.model.eval()
-    for start in range(0, len(rows), BATCH):
-        batch = moved(conversation.encode(rows[start : start + BATCH], supervised=True), base.device)
-        with torch.inference_mode():
-            found += log_likelihoods(model, batch).tolist()
-    return found
+    conversation = Conversation(base.reader.limited(card.limits), card.loss_on)
+    return scores_of(conversation, rows, base.device, partial(log_likelihoods, base.model.eval()))
 
 
 def _right(scores: Sequence[float]) -> NDArray[np.float64]:
