@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -20,6 +20,9 @@ from .markup import framed, minute, table
 SHOWN = 20
 EVERY = 2  # seconds between refreshes
 
+Progress = tuple[int, int]
+"""How many photos or steps of a running job are done, and of how many."""
+
 
 class JobsView:
     """The newest jobs of some kinds.
@@ -31,7 +34,7 @@ class JobsView:
     def __init__(self, work: Workplace, kinds: Sequence[Kind]) -> None:
         self._work, self._kinds = work, kinds
         jobs = self._jobs()
-        shown = gr.HTML(_table(work, jobs))
+        shown = gr.HTML(_table(jobs, _progress_of(work, jobs)))
         self.chosen = gr.Dropdown(_choices(jobs), label="Job", value=jobs[0].id if jobs else None)
         with gr.Row():
             stop = gr.Button("Stop", size="sm", min_width=80)
@@ -49,16 +52,16 @@ class JobsView:
 
     def _refreshed(self, chosen: str | None, request: gr.Request) -> tuple[object, ...]:
         jobs = self._jobs()
-        states = {job.id: job.state for job in jobs}
+        states, progress = {job.id: job.state for job in jobs}, _progress_of(self._work, jobs)
         value = chosen if chosen in states else next(iter(states), None)
-        state = (value, states[value], _progress(self._work, self._work.jobs.get(value))) if value else None
+        state = (value, states[value], progress[value]) if value else None
         log = "Reading logs requires the right to train."
         if self._work.may(user_of(request), "train"):
             log = self._work.jobs.log(value) if value else ""
         choice = gr.update(choices=_choices(jobs))
         if value != chosen:  # otherwise, this could undo what the user has chosen in the meantime
             choice["value"] = value
-        return _table(self._work, jobs), choice, log, state, states
+        return _table(jobs, progress), choice, log, state, states
 
     def _stopped(self, job: str | None, request: gr.Request) -> str:
         return self._changed(self._work.jobs.stop, job, request)
@@ -70,7 +73,8 @@ class JobsView:
         with permitted(self._work, request, "train"):
             if job:
                 change(job)
-        return _table(self._work, self._jobs())
+        jobs = self._jobs()
+        return _table(jobs, _progress_of(self._work, jobs))
 
 
 def queued(job: Job, message: str) -> Any:
@@ -83,13 +87,17 @@ def _choices(jobs: Sequence[Job]) -> list[tuple[str, str]]:
     return [(f"{job.title} ({job.kind}, {job.state})", job.id) for job in jobs]
 
 
-def _table(work: Workplace, jobs: Sequence[Job]) -> str:
-    rows = [[escape(job.title), _state(work, job), minute(job.created)] for job in jobs]
+def _table(jobs: Sequence[Job], progress: Mapping[str, Progress | None]) -> str:
+    rows = [[escape(job.title), _state(job, progress[job.id]), minute(job.created)] for job in jobs]
     return framed(table(["Job", "State", "Submitted"], rows) if rows else '<p class="none">No job yet.</p>')
 
 
-def _progress(work: Workplace, job: Job) -> tuple[int, int] | None:
-    """How many photos or steps of a running job are done, and of how many; None if that is not known."""
+def _progress_of(work: Workplace, jobs: Sequence[Job]) -> dict[str, Progress | None]:
+    """The progress of each job, by its id; None if it is not known."""
+    return {job.id: _progress(work, job) for job in jobs}
+
+
+def _progress(work: Workplace, job: Job) -> Progress | None:
     if job.state != "running":
         return None
     if job.kind == "score":
@@ -101,11 +109,10 @@ def _progress(work: Workplace, job: Job) -> tuple[int, int] | None:
     return last, stored(run.plan, Plan).steps
 
 
-def _state(work: Workplace, job: Job) -> str:
+def _state(job: Job, progress: Progress | None) -> str:
     """The state of a job; how far it is while it runs."""
-    found = _progress(work, job)
-    if found is None:
+    if progress is None:
         return job.state
-    done, total = found
+    done, total = progress
     bar = f'<progress value="{done}" max="{total}" aria-label="{done} of {total}"></progress>'
     return f"{job.state}, {done} of {total} {bar}"

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vlm_ft.demo.jobs_view import _table
+from vlm_ft.demo.jobs_view import _progress_of, _table
 
 from tests.demo.test_views import Markup
 from vlm_ft.registry import Registry
@@ -34,7 +34,8 @@ def running(work: Workplace, kind: Kind, out: str) -> Path:
 
 
 def states(work: Workplace) -> str:
-    return Markup(_table(work, work.jobs.all())).text
+    jobs = work.jobs.all()
+    return Markup(_table(jobs, _progress_of(work, jobs))).text
 
 
 def test_the_photos_that_are_scored_are_counted(work: Workplace) -> None:
