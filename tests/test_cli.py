@@ -327,4 +327,5 @@ def test_a_worker_stops_at_sigint_even_if_it_was_started_in_the_background(tmp_p
         assert worker.poll() is None
         time.sleep(0.05)
     worker.send_signal(signal.SIGINT)
-    assert worker.wait(30) == 130
+    # Python itself ends by the signal if that interrupts an exec of source text, such as the making of a dataclass
+    assert worker.wait(30) in (130, -signal.SIGINT)
