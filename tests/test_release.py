@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 BELOW = {"demo": "vlm_ft/demo", "recipes": "vlm_ft/recipes"}
 SHIPPED = (
     *("vlm_ft/**/*.py", "vlm_ft/**/*.j2", "vlm_ft/**/*.csv", "datasets_vision/**/*.py", "demo/*.py"),
-    *("vlm_ft/py.typed", "datasets_vision/py.typed"),
+    *("vlm_ft/py.typed", "datasets_vision/py.typed", "datasets_vision/**/*.yaml"),
     *("recipes/*.yaml", "recipes/*/*.yaml", "recipes/*/*.csv"),
 )
 
