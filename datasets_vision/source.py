@@ -14,7 +14,7 @@ from datasets_vision.cases import joined
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject, path_of
 from datasets_vision.formats import FORMATS, detect
-from datasets_vision.formats.contract import FOLDER, SetAside, Source, plain, shortened
+from datasets_vision.formats.contract import FOLDER, SetAside, Source, or_set_aside, plain, shortened
 from datasets_vision.formats.drafts import Drafts
 from datasets_vision.index import DiskIndex
 from datasets_vision.walk import natural_key, skipped_folders
@@ -128,7 +128,7 @@ def _readable(source: Source, items: Iterable[T]) -> Iterator[T]:
 def _items(source: Source, known: Sequence[Item] | None) -> Iterator[Example | SetAside]:
     for item in _files(source) if known is None else known:
         if isinstance(item, Drafts):
-            yield from item.examples(source)
+            yield from or_set_aside(item.path, item.examples(source))
         else:
             yield item
 

@@ -16,7 +16,7 @@ from datasets_vision.documents.pdf import read_pdf
 from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
 from datasets_vision.documents.server import Server
 from datasets_vision.errors import DataError
-from datasets_vision.formats.contract import SetAside
+from datasets_vision.formats.contract import SetAside, or_set_aside
 from datasets_vision.placing import whole_file
 from datasets_vision.walk import skipped_folders, walk
 
@@ -40,10 +40,10 @@ def read_documents(path: Path) -> Iterator[Document | SetAside]:
     The files are listed immediately, but read one by one.
     """
     root = path if path.is_dir() else path.parent
-    read = (item for file in _files(path) for item in _document(file, file.relative_to(root).as_posix()))
+    read = (or_set_aside(file, _document(file, file.relative_to(root).as_posix())) for file in _files(path))
     remedy = "copy the folder, or read it separately"
     skipped = (SetAside(str(folder), reason, remedy) for folder, reason in skipped_folders(path))
-    return chain(read, skipped)
+    return chain(chain.from_iterable(read), skipped)
 
 
 def read_passages(pdf: Path) -> tuple[list[Passage], list[int]]:
@@ -141,16 +141,12 @@ def _row(item: Question, passage: Passage) -> dict[str, object]:
 
 
 def _document(path: Path, name: str) -> Iterator[Document | SetAside]:
-    try:
-        reader = READERS.get(path.suffix.lower())
-        if reader is None:
-            raise DataError(path, f"{path.suffix!r} files are not manuals", f"give {', '.join(READERS)}")
-        title, blocks, empty_pages = reader(_data(path))
-        if not any(block.kind != "heading" for block in blocks):
-            raise DataError("", "contains no text", "give a manual with text")
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise DataError(path, f"{path.suffix!r} files are not manuals", f"give {', '.join(READERS)}")
+    title, blocks, empty_pages = reader(_data(path))
+    if not any(block.kind != "heading" for block in blocks):
+        raise DataError("", "contains no text", "give a manual with text")
     yield from (SetAside(f"{path}, page {number}", reason) for number, reason in empty_pages)
     yield Document(name, title or path.stem, tuple(blocks))
 

@@ -12,7 +12,7 @@ from typing import Any
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import Annotation, Size, area, excerpt, normalised_outline, read_objects
 from datasets_vision.formats.text_files import read_text
@@ -71,7 +71,7 @@ def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:
         for place, _ in file.placed("annotations", file.annotations[image_id]):
             yield SetAside(place, f"image_id {image_id} is not in the list of images", "correct it")
     for place, entry in file.placed("images", file.images):
-        yield from _read_image(pictures, file, place, entry)
+        yield from or_set_aside(place, _read_image(pictures, file, place, entry))
 
 
 def _loaded(path: Path) -> _File:
@@ -139,14 +139,10 @@ def _key(value: Any) -> str | None:
 
 
 def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> Iterator[Example | SetAside]:
-    try:
-        entry = file.decoded(listed)
-        image = pictures.find(place, str(entry.get("file_name") or ""), file.path)
-        size = image_size(image)
-        check_size(place, (entry.get("width"), entry.get("height")), size)
-    except DataError as error:
-        yield SetAside.of(place, error)
-        return
+    entry = file.decoded(listed)
+    image = pictures.find(place, str(entry.get("file_name") or ""), file.path)
+    size = image_size(image)
+    check_size(place, (entry.get("width"), entry.get("height")), size)
     annotations = file.placed("annotations", file.annotations.get(json.dumps(entry["id"]), ()))
     objects, faults = read_objects(annotations, lambda where, given: _object(file, where, file.decoded(given), size))
     yield from faults

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -17,6 +17,8 @@ from datasets_vision.windows import checked
 
 if TYPE_CHECKING:
     from datasets_vision.formats.drafts import Drafts
+
+T = TypeVar("T")
 
 FOLDER = "{folder}"
 """The placeholder for the name of the folder that contains a table."""
@@ -55,6 +57,14 @@ class SetAside:
         """Make one from an error at `place`, or at a position inside it."""
         found = error.at(place)
         return cls(found.place, found.problem, found.remedy, found.about)
+
+
+def or_set_aside(place: object, items: Iterator[T]) -> Iterator[T | SetAside]:
+    """What a generator yields; if it raises DataError, the rest is set aside at `place`."""
+    try:
+        yield from items
+    except DataError as error:
+        yield SetAside.of(place, error)
 
 
 class Source(BaseModel):

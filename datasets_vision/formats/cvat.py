@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, read_files
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.shapes import Annotation, Size, read_objects, rotated_corners
 from datasets_vision.formats.text_files import head_of
 from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
@@ -49,19 +49,14 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
         raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotations>", "export as CVAT for images")
     if root.find("track") is not None:
         raise DataError(path, "contains video <track>s", "export as CVAT for images")
-    for element in root.findall("image"):
-        yield from _read_image(pictures, path, element)
+    for place, element in with_places(path, root.findall("image")):
+        yield from or_set_aside(place, _read_image(pictures, path, place, element))
 
 
-def _read_image(pictures: Pictures, path: Path, element: Element) -> Iterator[Example | SetAside]:
-    place = f"{path}:{element.get(LINE)}"
-    try:
-        image = pictures.find(place, element.get("name") or "", path)
-        size = image_size(image)
-        check_size(place, (element.get("width"), element.get("height")), size)
-    except DataError as error:
-        yield SetAside.of(place, error)
-        return
+def _read_image(pictures: Pictures, path: Path, place: str, element: Element) -> Iterator[Example | SetAside]:
+    image = pictures.find(place, element.get("name") or "", path)
+    size = image_size(image)
+    check_size(place, (element.get("width"), element.get("height")), size)
     drawn = with_places(path, (part for part in element if part.tag != "tag"))
     objects, faults = read_objects(drawn, lambda where, part: _object(where, part, size))
     yield from faults

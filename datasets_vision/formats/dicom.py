@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from datasets_vision.dicom import check_window, damaged_tags, frame_count, header, is_dicom, is_grey
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Picture, View
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.folders import LabelTable, class_and_role
 from datasets_vision.images import image_size
 from datasets_vision.walk import walk
@@ -44,10 +44,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         if is_dicom(path):
             relative = path.relative_to(source.path)
             cells = labels.take(relative) or labels.take(relative.with_suffix(""))
-            try:
-                yield from _examples(source, path, cells)
-            except DataError as error:
-                yield SetAside.of(path, error)
+            yield from or_set_aside(path, _examples(source, path, cells))
         elif path != labels.path:
             yield SetAside(str(path), "not a DICOM file")
     yield from labels.unused()
@@ -61,7 +58,7 @@ def patient_group(dataset: Dataset) -> str:
     return ""
 
 
-def _examples(source: Source, path: Path, cells: dict[str, str]) -> list[Example]:
+def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Example]:
     """The examples of a file; raises DataError if it cannot be shown, or if its class would name the patient."""
     image_class, role = class_and_role(source, path, cells)
     with damaged_tags(path):
@@ -86,10 +83,8 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> list[Example
         case "first":
             pictures = {key: path if window is None else View(path, 0, window)}
     label = Label(image_class, columns={**cells, **tags})
-    return [
-        Example(name, images=(picture,), label=label, group=group or key, source=str(path), role=role)
-        for name, picture in pictures.items()
-    ]
+    for name, picture in pictures.items():
+        yield Example(name, images=(picture,), label=label, group=group or key, source=str(path), role=role)
 
 
 def _names_person(name: str, dataset: Dataset) -> bool:

@@ -70,17 +70,13 @@ class Drafts:
         return replace(self, items=tuple(self.items))
 
     def examples(self, source: Source) -> Iterator[Example | SetAside]:
-        """The examples; a file without a column that the source needs is set aside as a whole."""
+        """The examples; raises DataError for a file without a column that the source needs."""
         items = iter(self.items)
         head = list(islice(items, HEAD)) if self.columns is None else []
         found = [draft for draft in head if isinstance(draft, Draft)]
         names = self.columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
-        try:
-            if names:
-                _require(source, self.path, names, found, self.has_photos or source.image is not None)
-        except DataError as error:
-            yield SetAside.of(self.path, error)
-            return
+        if names:
+            _require(source, self.path, names, found, self.has_photos or source.image is not None)
         file = _File.of(source, self)
         for item in chain(head, items):
             yield item if isinstance(item, SetAside) else file.example(item)

@@ -14,7 +14,7 @@ from typing import Self
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.roles import IMAGE_FOLDERS, role_and_folders
 from datasets_vision.formats.table_files import DELIMITERS, Row, read_table
 from datasets_vision.images import image_size
@@ -54,7 +54,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     yield from labels.faults
     for path in walk(source.path):
         if path.suffix.lower() in IMAGE_SUFFIXES:
-            yield _example(source, path, labels.take(path.relative_to(source.path)))
+            yield from or_set_aside(path, _example(source, path, labels.take(path.relative_to(source.path))))
         elif path != labels.path:
             yield SetAside(str(path), f"{path.suffix!r} is not an image suffix", "convert a photo to JPEG or PNG")
     yield from labels.unused()
@@ -129,13 +129,10 @@ def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[s
     return folders[0] if folders else cells.pop("class", "") or None, role
 
 
-def _example(source: Source, path: Path, cells: dict[str, str]) -> Example | SetAside:
-    try:
-        image_class, role = class_and_role(source, path, cells)
-        image_size(path)
-    except DataError as error:
-        return SetAside.of(path, error)
-    return Example(
+def _example(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Example]:
+    image_class, role = class_and_role(source, path, cells)
+    image_size(path)
+    yield Example(
         id=path.relative_to(source.path).with_suffix("").as_posix(),
         images=(path,),
         label=Label(image_class=image_class, columns=cells),

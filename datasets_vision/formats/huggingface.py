@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.columnar import Columns
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.drafts import Draft, Drafts
 
 if TYPE_CHECKING:
@@ -44,16 +44,14 @@ def read(source: Source) -> Iterator[Drafts]:
             # a stream without features has the columns of its first row
             features = rows.features.to_dict() if rows.features is not None else dict.fromkeys(next(iter(rows), {}))
         columns, name = Columns.of(source, file, tuple(features), features), role or "all"
-        drafts = _drafts(columns, path, rows, f"{path}:{name}")
+        place = f"{path}:{name}"
+        drafts = or_set_aside(place, _drafts(columns, path, rows, place))
         yield Drafts(file, drafts, columns.names, bool(columns.photos), stem=name, role=role or None)
 
 
 def _drafts(columns: Columns, path: Path, rows: IterableDataset, place: str) -> Iterator[Draft | SetAside]:
-    try:
-        for number, values in enumerate(_undecoded(path, rows), 1):
-            yield columns.draft(values, str(number), f"{place}:{number}")
-    except DataError as error:
-        yield SetAside.of(place, error)
+    for number, values in enumerate(_undecoded(path, rows), 1):
+        yield columns.draft(values, str(number), f"{place}:{number}")
 
 
 def _undecoded(path: Path, rows: IterableDataset) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
-from datasets_vision.formats.contract import SetAside, Source, plain
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside, plain
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Point, Size, read_objects, rotated_corners
 from datasets_vision.images import image_size
@@ -108,7 +108,7 @@ def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]
             yield SetAside(place, f"has {others} more annotations", "the ground truth or the last one was read")
         yield from _valueless(place, annotation)
         task = _Task(place, path, number, given["data"], _grouped(annotation), has_regions)
-        yield from _read_task(source, pictures, task)
+        yield from or_set_aside(place, _read_task(source, pictures, task))
 
 
 def _chosen(task: Any) -> tuple[dict[str, Any] | None, int]:
@@ -163,17 +163,11 @@ def _shape(result: dict[str, Any]) -> str | None:
 
 
 def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Example | SetAside]:
-    try:
-        images = tuple(_image(pictures, task, written) for written in _written_images(task.data))
-        sizes = [image_size(image) for image in images]
-        turns = _turns(source, task)
-        if not images and not turns:
-            raise DataError(
-                task.place, "has neither an image nor a text", "name the key of its text with text: '{key}'"
-            )
-    except DataError as error:
-        yield SetAside.of(task.place, error)
-        return
+    images = tuple(_image(pictures, task, written) for written in _written_images(task.data))
+    sizes = [image_size(image) for image in images]
+    turns = _turns(source, task)
+    if not images and not turns:
+        raise DataError(task.place, "has neither an image nor a text", "name the key of its text with text: '{key}'")
     regions = (
         (f"{task.place} region {region[:40]}", group) for region, group in task.results.items() if _is_region(group)
     )

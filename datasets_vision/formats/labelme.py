@@ -10,7 +10,7 @@ from typing import Any
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Size, bounds, excerpt, read_objects
 from datasets_vision.images import image_size
@@ -29,21 +29,19 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     """
     kinds = kinds_of(source.path)
     files = [file for file, kind in kinds.items() if kind in ("labelme", None)]
-    yield from read_files(source, files, "labelme JSON", _read_file)
+    yield from read_files(
+        source, files, "labelme JSON", lambda pictures, path: or_set_aside(path, _read_file(pictures, path))
+    )
     yield from other_kinds(kinds, "labelme")
 
 
 def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
-    try:
-        content = read_json(path)
-        if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
-            raise DataError(path, "has no list of shapes", "give a labelme file")
-        image = _image(pictures, path, content)
-        size = image_size(image)
-        check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("shapes"), list):
+        raise DataError(path, "has no list of shapes", "give a labelme file")
+    image = _image(pictures, path, content)
+    size = image_size(image)
+    check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
     shapes = ((f"{path}: shapes[{number}]", shape) for number, shape in enumerate(content["shapes"]))
     objects, faults = read_objects(shapes, lambda place, shape: _object(place, shape, size))
     yield from faults

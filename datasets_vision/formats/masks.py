@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from datasets_vision.errors import BoxError, DataError, cause
 from datasets_vision.example import Example, Label, LabelledObject, normalised_box
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.roles import IMAGE_FOLDERS, role_of_folder, role_of_folders
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, walk
@@ -102,7 +102,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     for image in data_set.images:
         mask = data_set.mask_of(image)
         used.add(mask)
-        yield from _example(source.path, image, mask, series)
+        yield from or_set_aside(image, _example(source.path, image, mask, series))
     for mask in data_set.masks:
         if mask not in used:
             yield SetAside(str(mask), "a mask without its image", "put the image beside it")
@@ -110,14 +110,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> Iterator[Example | SetAside]:
     image_class, role = _folders(root, path)
-    try:
-        size = image_size(path)
-        if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
-            raise DataError(path, "no mask for this image", f"put {path.stem}.png beside it or into masks")
-        objects, specks = ((), 0) if mask is None else _objects(mask, size, image_class or "object")
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
+    size = image_size(path)
+    if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
+        raise DataError(path, "no mask for this image", f"put {path.stem}.png beside it or into masks")
+    objects, specks = ((), 0) if mask is None else _objects(mask, size, image_class or "object")
     known: tuple[LabelledObject, ...] | None = objects
     if specks:
         yield SetAside(str(mask), f"specks of fewer than {MIN_AREA} pixels: {specks}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.roles import SPLIT_NAMES
 from datasets_vision.formats.shapes import Annotation, Size, read_objects
 from datasets_vision.formats.text_files import read_text
@@ -53,7 +53,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     yield from _read_lists(source.path, lists)
     for path in walk(source.path, IMAGE_SUFFIXES):
         if _is_tested(path):
-            yield from _example(source.path, path, lists)
+            yield from or_set_aside(path, _example(source.path, path, lists))
         elif not path.stem.endswith(_TEMPLATE):
             yield SetAside(str(path), f"its name ends with neither {_TEMPLATE} nor {_TEST}")
         elif not _tested_of(path).is_file():
@@ -102,17 +102,13 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
     stem = relative.with_name(tested.stem.removesuffix(_TEST)).as_posix()
     listed = lists.pop(stem, None)
     text, template = _text_of(tested), _template_of(tested)
-    try:
-        size = image_size(tested)
-        width, height = image_size(template)
-        if (width, height) != size:
-            raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
-        if text is None:
-            raise DataError(tested, "no file of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
-        lines = read_text(text, MAX_TEXT).splitlines()
-    except DataError as error:
-        yield SetAside.of(tested, error)
-        return
+    size = image_size(tested)
+    width, height = image_size(template)
+    if (width, height) != size:
+        raise DataError(template, f"is {width}x{height}, but its photo is {size[0]}x{size[1]}", "align the pair")
+    if text is None:
+        raise DataError(tested, "no file of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
+    lines = read_text(text, MAX_TEXT).splitlines()
     rows = ((f"{text}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
     objects, faults = read_objects(rows, lambda place, line: _object(place, line, size))
     yield from faults

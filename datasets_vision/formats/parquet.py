@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets_vision.errors import DataError, cause
 from datasets_vision.formats.columnar import Columns
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.drafts import Draft, Drafts
 from datasets_vision.walk import walk
 
@@ -73,17 +73,15 @@ def _file(source: Source, path: Path) -> Drafts:
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise DataError(path, f"two columns named {twice!r}", "rename one")
         columns = Columns.of(source, path, tuple(names), features_of(path, file.schema_arrow))
-    return Drafts(path, _drafts(file, columns), columns.names, has_photos=bool(columns.photos))
+    drafts = or_set_aside(path, _drafts(file, columns))
+    return Drafts(path, drafts, columns.names, has_photos=bool(columns.photos))
 
 
 def _drafts(file: ParquetFile, columns: Columns) -> Iterator[Draft | SetAside]:
-    try:
-        with _data_errors(columns.file), file:
-            batches = file.iter_batches(_ROWS_WITH_PHOTOS if columns.photos else _ROWS, use_threads=False)
-            for number, values in enumerate((values for batch in batches for values in batch.to_pylist()), 1):
-                yield columns.draft(values, str(number), f"{columns.file}:{number}")
-    except DataError as error:
-        yield SetAside.of(columns.file, error)
+    with _data_errors(columns.file), file:
+        batches = file.iter_batches(_ROWS_WITH_PHOTOS if columns.photos else _ROWS, use_threads=False)
+        for number, values in enumerate((values for batch in batches for values in batch.to_pylist()), 1):
+            yield columns.draft(values, str(number), f"{columns.file}:{number}")
 
 
 @contextmanager

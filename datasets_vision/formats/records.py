@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.formats.contract import Source
+from datasets_vision.formats.contract import Source, or_set_aside
 from datasets_vision.formats.drafts import Draft, Drafts, json_drafts
 from datasets_vision.formats.flat import flatten, leaves
 from datasets_vision.formats.json_files import Entry, first_objects, json_files
@@ -34,7 +34,7 @@ def read(source: Source) -> Iterator[Drafts]:
         yield from json_drafts(source, _draft)
     tag = source.record or record_tag(others)
     for path in others:
-        yield Drafts(path, xml_drafts(path, tag))
+        yield Drafts(path, or_set_aside(path, xml_drafts(path, tag)))
 
 
 def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:

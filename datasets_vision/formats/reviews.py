@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, Turn
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import Entry, entries
 from datasets_vision.images import image_size
 
@@ -46,17 +46,14 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         else:
             last[str(entry.value["case"])] = entry
     for case, entry in last.items():
-        try:
-            yield _example(file.parent / PHOTOS, case, entry)
-        except DataError as error:
-            yield SetAside.of(entry.place, error)
+        yield from or_set_aside(entry.place, _example(file.parent / PHOTOS, case, entry))
 
 
 def _file(path: Path) -> Path:
     return path if path.name == LINES else path / LINES
 
 
-def _example(folder: Path, case: str, entry: Entry) -> Example:
+def _example(folder: Path, case: str, entry: Entry) -> Iterator[Example]:
     record = entry.value
     if not isinstance(record["photos"], list) or not isinstance(record["answer"], dict):
         raise DataError("", "photos is not a list, or answer is not an object", "restore or remove the line")
@@ -64,7 +61,7 @@ def _example(folder: Path, case: str, entry: Entry) -> Example:
     for photo in photos:
         image_size(photo)
     text = str(record["text"] or "")
-    return Example(
+    yield Example(
         id=case,
         turns=(Turn("user", text),) if text else (),
         images=photos,

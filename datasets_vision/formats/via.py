@@ -17,7 +17,7 @@ from typing import Any
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds, read_files
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
     Annotation,
@@ -69,7 +69,7 @@ def _read_file(source: Source, pictures: Pictures, path: Path, parts: Path | Non
     file = _file(source, path)
     found = _Parts(source, pictures, parts) if parts else None
     for place, entry in file.entries.items():
-        yield from _read_entry(source, pictures, file, place, entry, found)
+        yield from or_set_aside(place, _read_entry(source, pictures, file, place, entry, found))
     yield from found.unused() if found else ()
 
 
@@ -136,12 +136,8 @@ def _naming_attribute(regions: Iterable[Mapping[str, Any]]) -> str | None:
 def _read_entry(
     source: Source, pictures: Pictures, file: _File, place: str, entry: dict[str, Any], parts: _Parts | None
 ) -> Iterator[Example | SetAside]:
-    try:
-        image = pictures.find(place, str(entry.get("filename") or ""), file.path)
-        size = image_size(image)
-    except DataError as error:
-        yield SetAside.of(place, error)
-        return
+    image = pictures.find(place, str(entry.get("filename") or ""), file.path)
+    size = image_size(image)
     objects, faults = _objects(source, file, place, entry, size)
     yield from faults
     if parts:

@@ -16,7 +16,7 @@ from xml.etree.ElementTree import Element
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import check_size, missing_image, unread_photos
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.folders import LabelTable
 from datasets_vision.formats.roles import role_of_folders
 from datasets_vision.formats.shapes import Annotation, Size, read_objects
@@ -63,7 +63,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     yield from data_set.labels.faults
     for path in _annotations(source.path):
         data_set.annotated.add(path.stem)
-        yield from _read_annotation(data_set, path)
+        yield from or_set_aside(path, _read_annotation(data_set, path))
     if not data_set.annotated:
         raise DataError(source.path, "no XML annotation found", f"give the folder that contains {_ANNOTATIONS}")
     yield from _unannotated(data_set)
@@ -113,18 +113,14 @@ def _unannotated(data_set: _Set) -> Iterator[SetAside]:
 
 
 def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]:
-    try:
-        root = parse_xml(path)
-        if root.tag != "annotation":
-            raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
-        image = _find_image(data_set, path, root)
-        data_set.annotated.add(image.stem)
-        size = image_size(image)
-        check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
-        role = _role(data_set, path)
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
+    root = parse_xml(path)
+    if root.tag != "annotation":
+        raise DataError(path, f"its root is <{root.tag[:80]}>, not <annotation>", "give a Pascal VOC file")
+    image = _find_image(data_set, path, root)
+    data_set.annotated.add(image.stem)
+    size = image_size(image)
+    check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
+    role = _role(data_set, path)
     drawn = with_places(path, root.findall("object"))
     objects, faults = read_objects(drawn, lambda place, element: _object(place, element, size))
     yield from faults

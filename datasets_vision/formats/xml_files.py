@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import ParseError
 
 from datasets_vision.errors import DataError
-from datasets_vision.formats.contract import SetAside
 from datasets_vision.formats.drafts import Draft
 from datasets_vision.formats.flat import Leaf, Steps, flatten
 
@@ -28,7 +27,7 @@ _MAX_SAMPLED = 64  # files, evenly spaced, read to find the element of an item
 def record_tag(files: list[Path]) -> str | None:
     """The most frequent element with child elements, the outer one of two that are equally frequent; None without one.
 
-    Files that cannot be parsed do not count; `xml_drafts` sets them aside.
+    Files that cannot be parsed do not count.
     """
     counts: Counter[str] = Counter()  # in order of first appearance, so the outer before the inner
     step = max(1, len(files) // _MAX_SAMPLED)
@@ -40,21 +39,16 @@ def record_tag(files: list[Path]) -> str | None:
     return max(counts, key=lambda tag: counts[tag]) if counts else None
 
 
-def xml_drafts(path: Path, tag: str | None) -> Iterator[Draft | SetAside]:
+def xml_drafts(path: Path, tag: str | None) -> Iterator[Draft]:
     """The elements `tag` of one file, with their columns and those around them, prefixed with the root's name.
 
-    A file that cannot be parsed, or that has no such element, is set aside.
+    Raises DataError for a file that cannot be parsed, or that has no such element.
     """
-    try:
-        root = parse_xml(path)
-    except DataError as error:
-        yield SetAside.of(path, error)
-        return
+    root = parse_xml(path)
     items = [element for element in root.iter() if _tag(element) == tag]
     if not items:
         problem = "no element contains others, so none is an item" if tag is None else f"contains no <{tag}>"
-        yield SetAside(str(path), problem, "set record to the element of an item")
-        return
+        raise DataError(path, problem, "set record to the element of an item")
     around, around_more = flatten(_leaves(root, (_tag(root),), without=tag) if items[0] is not root else ())
     for number, element in enumerate(items, 1):
         cells, more = flatten(_leaves(element, ()))
