@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.formats import (
@@ -29,30 +32,39 @@ from datasets_vision.formats import (
     voc,
     yolo,
 )
+from datasets_vision.formats.annotation_files import has_kind
 from datasets_vision.formats.contract import Format
+from datasets_vision.formats.drafts import Drafting, json_drafts
+from datasets_vision.formats.json_files import first_objects
 from datasets_vision.walk import IMAGE_SUFFIXES, UNREAD_SUFFIXES, skipped_folders, suffix_of, walk, walked_once
 
 _ROWS = frozenset({"text", "image"})
 _FOLDER = frozenset({"image_folder"})
 
+
+def _json_records(is_one: Callable[[dict[str, Any]], object], draft: Drafting) -> Format:
+    """A format of JSON or JSON lines, recognised by the first record."""
+    return Format(lambda path: any(map(is_one, first_objects(path))), partial(json_drafts, draft=draft), _ROWS)
+
+
 FORMATS: dict[str, Format] = {
     "reviews": Format(reviews.matches, reviews.read),
     "huggingface": Format(huggingface.matches, huggingface.read, _ROWS, named=True),
     "cvat": Format(cvat.matches, cvat.read, _FOLDER),
-    "coco": Format(coco.matches, coco.read, _FOLDER),
-    "via": Format(via.matches, via.read, _FOLDER | {"named_by"}),
-    "label_studio": Format(label_studio.matches, label_studio.read, _FOLDER | {"text"}),
-    "labelme": Format(labelme.matches, labelme.read, _FOLDER),
+    "coco": Format(partial(has_kind, kind="coco"), coco.read, _FOLDER),
+    "via": Format(partial(has_kind, kind="via"), via.read, _FOLDER | {"named_by"}),
+    "label_studio": Format(partial(has_kind, kind="label_studio"), label_studio.read, _FOLDER | {"text"}),
+    "labelme": Format(partial(has_kind, kind="labelme"), labelme.read, _FOLDER),
     "voc": Format(voc.matches, voc.read, folder=True),
     "pairs": Format(pairs.matches, pairs.read, folder=True),
     "masks": Format(masks.matches, masks.read, folder=True),
     "yolo": Format(yolo.matches, yolo.read, folder=True),
     "dicom": Format(dicom.matches, dicom.read, frozenset({"frames", "window"}), folder=True),
     "folders": Format(folders.matches, folders.read, folder=True),
-    "preferences": Format(preferences.matches, preferences.read, _ROWS),
-    "chat": Format(chat.matches, chat.read, _ROWS),
-    "multiple_choice": Format(multiple_choice.matches, multiple_choice.read, _ROWS),
-    "spans": Format(spans.matches, spans.read, _ROWS),
+    "preferences": _json_records(preferences.form_of, preferences.draft),
+    "chat": _json_records(chat.is_conversation, chat.draft),
+    "multiple_choice": _json_records(multiple_choice.is_question, multiple_choice.draft),
+    "spans": _json_records(spans.is_annotated, spans.draft),
     "dialogues": Format(dialogues.matches, dialogues.read, frozenset({"text"})),
     "parquet": Format(parquet.matches, parquet.read, _ROWS),
     "tables": Format(tables.matches, tables.read, _ROWS),

@@ -37,8 +37,8 @@ _DEPTH = 5
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
 
 
-def holds(path: Path, kind: str) -> bool:
-    """Whether a JSON file is of this kind; only the first few files of each folder are checked."""
+def has_kind(path: Path, kind: str) -> bool:
+    """Whether a JSON file at or below `path` is of this kind; only the first few of each folder are checked."""
     seen: Counter[Path] = Counter()
     for file in files_of(path, ".json"):
         seen[file.parent] += 1

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Turn
 from datasets_vision.formats.contract import Source
-from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
+from datasets_vision.formats.drafts import TEXT, Draft
 from datasets_vision.formats.flat import flatten_except
-from datasets_vision.formats.json_files import TURNS, Entry, first_objects
+from datasets_vision.formats.json_files import TURNS, Entry
 
 PLACEHOLDER = "<image>"
 """The placeholder for an image in a text."""
@@ -46,19 +45,36 @@ class Conversation:
     placeholders: int = 0
 
 
-def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a list of turns with a role and a text."""
-    return any(_has_conversation(record) for record in first_objects(path))
+def is_conversation(record: Mapping[str, Any]) -> bool:
+    """Whether a record has a list of turns with a role and a text."""
+    lists = [record[name] for name in TURNS if isinstance(record.get(name), list)]
+    firsts = [turns[0].keys() for turns in lists if turns and isinstance(turns[0], dict)]
+    return any(not keys.isdisjoint(_ROLE_KEYS) and not keys.isdisjoint(_CONTENT_KEYS) for keys in firsts)
 
 
-def read(source: Source) -> Iterator[Drafts]:
+def draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     """The last assistant turn becomes the column `reply`, the turns before it the prompt; later turns are ignored.
 
     A system message is prepended to the next user turn. Columns are `text` (the last user turn, without <image>),
     `reply`, and all other keys of a record. An image's path is relative to the file or to its folder `images`; if
     there are placeholders, there must be as many images.
     """
-    return json_drafts(source, _draft)
+    turns = next((record[name] for name in TURNS if name in record), None)
+    if turns is None:
+        raise DataError("", f"has no {' or '.join(TURNS)}, only {', '.join(record)[:80] or 'nothing'}", "write one")
+    conversation = parse_messages(turns)
+    last = max((number for number, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
+    if last < 0:
+        raise DataError("", "no assistant turn, so there is nothing to learn", "add one")
+    prompt, reply = conversation.turns[:last], conversation.turns[last].text
+    if not any(turn.role == "user" for turn in prompt):
+        raise DataError("", "no user turn before the last assistant turn", "add one")
+    if not reply:
+        raise DataError("", "the last assistant turn is empty", "write its text")
+    images = images_of(source, record, conversation)
+    others, more = flatten_except(record, (*TURNS, *(_IMAGES if source.image is None else ())))
+    cells = {**others, TEXT: prompt[-1].text, "reply": reply}
+    return Draft(entry.name, entry.place, cells, more, before=prompt[:-1], images=images)
 
 
 def parse_messages(messages: Any) -> Conversation:
@@ -103,31 +119,6 @@ def images_of(source: Source, record: Mapping[str, Any], conversation: Conversat
         problem = f"{conversation.placeholders} placeholders ({PLACEHOLDER} or image parts), but {count} images"
         raise DataError("", problem, "give one image per placeholder")
     return tuple(names)
-
-
-def _has_conversation(record: Mapping[str, Any]) -> bool:
-    lists = [record[name] for name in TURNS if isinstance(record.get(name), list)]
-    firsts = [turns[0].keys() for turns in lists if turns and isinstance(turns[0], dict)]
-    return any(not keys.isdisjoint(_ROLE_KEYS) and not keys.isdisjoint(_CONTENT_KEYS) for keys in firsts)
-
-
-def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
-    turns = next((record[name] for name in TURNS if name in record), None)
-    if turns is None:
-        raise DataError("", f"has no {' or '.join(TURNS)}, only {', '.join(record)[:80] or 'nothing'}", "write one")
-    conversation = parse_messages(turns)
-    last = max((number for number, turn in enumerate(conversation.turns) if turn.role == "assistant"), default=-1)
-    if last < 0:
-        raise DataError("", "no assistant turn, so there is nothing to learn", "add one")
-    prompt, reply = conversation.turns[:last], conversation.turns[last].text
-    if not any(turn.role == "user" for turn in prompt):
-        raise DataError("", "no user turn before the last assistant turn", "add one")
-    if not reply:
-        raise DataError("", "the last assistant turn is empty", "write its text")
-    images = images_of(source, record, conversation)
-    others, more = flatten_except(record, (*TURNS, *(_IMAGES if source.image is None else ())))
-    cells = {**others, TEXT: prompt[-1].text, "reply": reply}
-    return Draft(entry.name, entry.place, cells, more, before=prompt[:-1], images=images)
 
 
 def _role(message: Any) -> Literal["system", "user", "assistant"]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import Annotation, Size, area, excerpt, normalised_outline, read_objects
@@ -50,11 +50,6 @@ class _File:
             raise fault
         value: dict[str, Any] = Cursor(self.text, start).value()
         return value
-
-
-def matches(path: Path) -> bool:
-    """A JSON file that starts with the keys of COCO."""
-    return holds(path, "coco")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

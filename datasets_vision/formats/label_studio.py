@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
-from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds
+from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside, plain
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Point, Size, read_objects, rotated_corners
@@ -56,11 +56,6 @@ class _Task:
         """The facts that our export added; empty for other tasks."""
         given = self.data.get(OWN)
         return given if isinstance(given, dict) else {}
-
-
-def matches(path: Path) -> bool:
-    """A JSON list of tasks with data, and annotations or predictions."""
-    return holds(path, "label_studio")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

@@ -9,17 +9,12 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, holds, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Size, bounds, excerpt, read_objects
 from datasets_vision.images import image_size
 from datasets_vision.walk import folded
-
-
-def matches(path: Path) -> bool:
-    """A JSON file that starts with the keys of labelme."""
-    return holds(path, "labelme")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:

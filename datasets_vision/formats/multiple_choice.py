@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from string import ascii_uppercase
 from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import Source, plain
-from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
+from datasets_vision.formats.drafts import TEXT, Draft
 from datasets_vision.formats.flat import flatten_except
-from datasets_vision.formats.json_files import Entry, first_objects
+from datasets_vision.formats.json_files import Entry
 
 _OPTIONS = ("options", "choices")
 _CORRECT = ("correct", "answer")
 _USED = (*_OPTIONS, *_CORRECT, "option_ids")
 
 
-def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a question, a list of options and the correct one."""
-    return any(
+def is_question(record: Mapping[str, Any]) -> bool:
+    """Whether a record has a question, a list of options and the correct one."""
+    return (
         isinstance(record.get("question"), str)
         and any(isinstance(record.get(key), list) for key in _OPTIONS)
         and any(key in record for key in _CORRECT)
-        for record in first_objects(path)
     )
 
 
-def read(source: Source) -> Iterator[Drafts]:
+def draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     """The text is the question with its lettered options; `option` is the correct letter, `answer` its text.
 
     The correct option is stated by `correct`, a boolean for each option, or by `answer`: a letter, an option's text,
     or its position from 0. Letters of several correct options are joined by "+", their texts by "; ".
     """
-    return json_drafts(source, _draft)
-
-
-def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     question = record.get("question")
     if not isinstance(question, str) or not question.strip():
         raise DataError("", f"has no question, only {', '.join(record)[:80] or 'nothing'}", "write one")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Turn
 from datasets_vision.formats.chat import Conversation, images_of, parse_messages
 from datasets_vision.formats.contract import Source
-from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
+from datasets_vision.formats.drafts import TEXT, Draft
 from datasets_vision.formats.flat import flatten_except
-from datasets_vision.formats.json_files import Entry, first_objects
+from datasets_vision.formats.json_files import Entry
 
 _PAIR = ("chosen", "rejected")
 _OUTPUTS = ("preferred_output", "non_preferred_output")  # OpenAI and Azure
@@ -20,21 +19,8 @@ _UNPAIRED = ("prompt", "completion", "label")
 _USED = ("prompt", "input", "completion", "label", "image", "images", *_PAIR, *_OUTPUTS)
 
 
-def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a pair of replies, or one reply with a true or false label."""
-    return any(_form(record) is not None for record in first_objects(path))
-
-
-def read(source: Source) -> Iterator[Drafts]:
-    """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the turns are the prompt.
-
-    A prompt is a text or messages; without one, `chosen` and `rejected` are whole conversations that
-    differ in their last turn. A pair of equal replies is set aside.
-    """
-    return json_drafts(source, _draft)
-
-
-def _form(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+def form_of(record: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The keys of a pair of replies, or of one reply with a true or false label; None for any other record."""
     for form in (_PAIR, _OUTPUTS):
         if all(isinstance(record.get(key), str | list | dict) for key in form):
             return form
@@ -43,8 +29,13 @@ def _form(record: Mapping[str, Any]) -> tuple[str, ...] | None:
     return None
 
 
-def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
-    form = _form(record)
+def draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    """Columns `chosen` and `rejected`, or `completion` and `liked` (bool); the turns are the prompt.
+
+    A prompt is a text or messages; without one, `chosen` and `rejected` are whole conversations that
+    differ in their last turn. A pair of equal replies is refused.
+    """
+    form = form_of(record)
     if form is None:
         raise DataError(
             "",

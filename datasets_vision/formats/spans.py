@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import LabelledObject
 from datasets_vision.formats.contract import Source
-from datasets_vision.formats.drafts import TEXT, Draft, Drafts, json_drafts
+from datasets_vision.formats.drafts import TEXT, Draft
 from datasets_vision.formats.flat import flatten_except
-from datasets_vision.formats.json_files import Entry, first_objects
+from datasets_vision.formats.json_files import Entry
 
 Spans = list[tuple[int, int]]
 """(start, end) of each token in characters, the end exclusive."""
@@ -21,29 +20,21 @@ _TYPES = ("type", "label")
 _USED = ("text", "tokens", "entities", "relations")
 
 
-def matches(path: Path) -> bool:
-    """JSON or JSON lines whose first record has a text or tokens, and entities with a start and an end."""
-    return any(_is_annotated(record) for record in first_objects(path))
-
-
-def read(source: Source) -> Iterator[Drafts]:
-    """Read texts; each entity is an object named after its type, with its words (`text`) and their position.
-
-    `start` and `end` count characters of the column `text`, end exclusive. In the file, they count tokens if there
-    are `tokens`, else characters. A relation is stored in the attribute `relations` of its head:
-    `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
-    """
-    return json_drafts(source, _draft)
-
-
-def _is_annotated(record: Mapping[str, Any]) -> bool:
+def is_annotated(record: Mapping[str, Any]) -> bool:
+    """Whether a record has a text or tokens, and entities with a start and an end."""
     entities = record.get("entities")
     if not isinstance(entities, list) or not (isinstance(record.get("text"), str) or "tokens" in record):
         return False
     return all(isinstance(entity, dict) and {"start", "end"} <= entity.keys() for entity in entities)
 
 
-def _draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+def draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
+    """Each entity is an object named after its type, with its words (`text`) and their position.
+
+    `start` and `end` count characters of the column `text`, end exclusive. In the file, they count tokens if there
+    are `tokens`, else characters. A relation is stored in the attribute `relations` of its head:
+    `{"type": ..., "text": the tail's words, "to": the tail's position among the entities}`.
+    """
     text, spans = _text(record)
     entities = record.get("entities")
     if not isinstance(entities, list):

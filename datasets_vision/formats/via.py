@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets_vision.errors import BoxError, DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, holds, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
@@ -42,11 +42,6 @@ class _File:
     path: Path
     entries: dict[str, dict[str, Any]]  # by place
     named_by: str | None  # the attribute that names a region
-
-
-def matches(path: Path) -> bool:
-    """A JSON file that starts with the keys of VIA."""
-    return holds(path, "via")
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
