@@ -95,6 +95,12 @@ def skipped_folders(path: Path) -> Skipped:
     return skipped
 
 
+def is_synthetic(path: Path) -> bool:
+    """Whether `path`, or the folder that contains it, has the marker of the generators."""
+    folder = path.resolve()
+    return any((place / SYNTHETIC_MARKER).is_file() for place in (folder, folder.parent))
+
+
 def natural_key(path: Path) -> list[tuple[int, int, str]]:
     """A sort key that orders numbers by value and ignores case, folder by folder."""
     return _key(path.as_posix())

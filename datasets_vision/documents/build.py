@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from datasets_vision.documents.html import decoded, read_html
-from datasets_vision.documents.markdown import read_markdown
+from datasets_vision.documents.html import decoded, read_html, read_markdown
 from datasets_vision.documents.passages import MAX_PASSAGE, Block, Document, Passage, passages
 from datasets_vision.documents.pdf import read_pdf
 from datasets_vision.documents.questions import MAX_ANSWER, Question, questions

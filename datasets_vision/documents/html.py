@@ -1,4 +1,4 @@
-"""Parse HTML manuals into blocks with the standard library's tolerant parser; Markdown is parsed here too, as HTML."""
+"""Parse HTML manuals into blocks with the standard library's tolerant parser, and Markdown manuals by way of HTML."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _VOID = frozenset({"br", "hr", "img", "input", "meta", "link", "col", "wbr", "so
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset\s*=\s*[\"']?\s*([-\w]+)", re.I)
 _TERM = re.compile(r"(?P<term>[^.:;!?]{2,60}?)\s*(?::|\s[–—])\s+(?P<meaning>\S.*)", re.S)
 _TERM_WORDS = 6
+_FRONT_MATTER = re.compile(r"\A---\r?\n.*?\r?\n---[ \t]*\r?\n", re.S)
 
 
 def decoded(data: bytes) -> str:
@@ -42,6 +43,16 @@ def read_html(text: str) -> tuple[str, list[Block]]:
     reader.close()
     reader.finish()
     return reader.title, list(_with_definitions(reader.blocks))
+
+
+def read_markdown(text: str) -> tuple[str, list[Block]]:
+    """The title (the first heading, if its level is 1) and the blocks; tables are read, and front matter is skipped."""
+    from markdown_it import MarkdownIt
+
+    page = MarkdownIt("commonmark").enable("table").render(_FRONT_MATTER.sub("", text))
+    title, blocks = read_html(page)
+    first = next((block for block in blocks if block.kind == "heading"), None)
+    return title or (first.text if first is not None and first.level == 1 else ""), blocks
 
 
 class _Reader(HTMLParser):

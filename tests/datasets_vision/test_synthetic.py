@@ -10,7 +10,6 @@ from PIL import Image
 
 from datasets_vision.formats import voc
 from datasets_vision.formats.contract import Source
-from datasets_vision.provenance import is_synthetic
 from datasets_vision.synthetic import (
     DOMAINS,
     GOOD,
@@ -22,6 +21,7 @@ from datasets_vision.synthetic import (
     write_set,
 )
 from datasets_vision.synthetic.severity import SEVERITIES, Measure, measured
+from datasets_vision.walk import is_synthetic
 from vlm_ft.errors import DataError
 
 DRAWN = [name for name, domain in DOMAINS.items() if isinstance(domain, Pictures)]

@@ -12,8 +12,8 @@ from itertools import compress
 from pathlib import Path
 
 from datasets_vision.example import Example, Label
-from datasets_vision.provenance import is_synthetic
 from datasets_vision.source import SetAside, Source, stream
+from datasets_vision.walk import is_synthetic
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Items
 from vlm_ft.answers.observation import Observation
