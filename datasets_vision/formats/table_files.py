@@ -9,18 +9,15 @@ from __future__ import annotations
 import codecs
 import csv
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
 from datasets_vision.walk import walk
-
-if TYPE_CHECKING:
-    from _csv import Reader
 
 MAX_LINE = 1_000_000
 """Characters; a longer line is set aside, and never held in memory."""
@@ -31,6 +28,9 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _OTHERS = (";", "\t")
 _CHUNK = 1 << 20  # bytes
 
+_Dialect = dict[str, Any]
+"""Arguments of `csv.reader`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -38,18 +38,6 @@ class Row:
 
     line: int
     cells: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class _Dialect:
-    delimiter: str
-    quoted: bool = True
-
-    def reader(self, lines: Iterable[str], *, strict: bool = False) -> Reader:
-        csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
-        if self.quoted:
-            return csv.reader(lines, delimiter=self.delimiter, strict=strict)
-        return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
 
 
 @dataclass(slots=True)
@@ -99,7 +87,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Iterator[Row | SetAside]]:
     """
     dialect = _dialect(path)
     with _open(path) as file:
-        header = tuple(unicodedata.normalize("NFC", name.strip()) for name in next(dialect.reader(_Lines(file)), []))
+        first = next(csv.reader(_Lines(file), **dialect), [])
+    header = tuple(unicodedata.normalize("NFC", name.strip()) for name in first)
     if not header:
         raise DataError(path, "no header in the first line", "write the columns' names there")
     if not all(name.isprintable() for name in header):
@@ -123,20 +112,17 @@ def _open(path: Path) -> TextIOWrapper:
 
 def _dialect(path: Path) -> _Dialect:
     """The dialect that loses no row; raises DataError for a file that is empty or not UTF-8."""
+    csv.field_size_limit(max(MAX_LINE, csv.field_size_limit()))
     quotes = _check_text(path)
-    delimiter = _delimiter(path)
-    quoted, plain = _Dialect(delimiter), _Dialect(delimiter, quoted=False)
-    if delimiter == "\t" and quotes and _full_rows(path, quoted) < _full_rows(path, plain):
-        return plain
-    return quoted
-
-
-def _delimiter(path: Path) -> str:
-    """The delimiter of the suffix, or the one in a header without it."""
     usual = DELIMITERS.get(path.suffix.lower(), ",")
     with _open(path) as file:
         header = file.readline(MAX_LINE)
-    return next((mark for mark in (usual, *_OTHERS) if mark in header), usual)
+    delimiter = next((mark for mark in (usual, *_OTHERS) if mark in header), usual)
+    quoted: _Dialect = {"delimiter": delimiter}
+    plain: _Dialect = {"delimiter": delimiter, "quoting": csv.QUOTE_NONE}
+    if delimiter == "\t" and quotes and _full_rows(path, quoted) < _full_rows(path, plain):
+        return plain
+    return quoted
 
 
 def _check_text(path: Path) -> bool:
@@ -161,7 +147,7 @@ def _check_text(path: Path) -> bool:
 def _full_rows(path: Path, dialect: _Dialect) -> int:
     """How many rows are as wide as the header; -1 if the quoting is broken."""
     with _open(path) as file:
-        rows = dialect.reader(_Lines(file), strict=True)
+        rows = csv.reader(_Lines(file), strict=True, **dialect)
         try:
             width = len(next(rows, []))
             return sum(len(row) == width for row in rows)
@@ -172,7 +158,7 @@ def _full_rows(path: Path, dialect: _Dialect) -> int:
 def _rows(path: Path, dialect: _Dialect, header: tuple[str, ...]) -> Iterator[Row | SetAside]:
     with _open(path) as file:
         lines = _Lines(file)
-        reader = dialect.reader(lines)
+        reader = csv.reader(lines, **dialect)
         next(reader)
         while True:
             line = reader.line_num + 1
