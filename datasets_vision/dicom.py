@@ -106,10 +106,7 @@ def is_grey(dataset: Dataset) -> bool:
 
 def check_window(path: Path, dataset: Dataset, window: Window) -> None:
     """Raise DataError for an invalid window, or for a preset (in Hounsfield units) on anything but CT."""
-    try:
-        checked(window)
-    except DataError as error:
-        raise error.at(path) from None
+    checked(window, path)
     if isinstance(window, str) and window in PRESETS and dataset.get("Modality") != "CT":
         raise DataError(
             path, f"window {window!r} applies only to CT (Hounsfield units)", f"use {TAG} or {DEFAULT_WINDOW}"

@@ -176,10 +176,7 @@ def _windowed(view: View, image: PILImage) -> PILImage:
     import numpy as np
     from PIL import Image
 
-    try:
-        window = checked(view.window or TAG)
-    except DataError as error:
-        raise error.at(view.path) from None
+    window = checked(view.window or TAG, view.path)
     if window == TAG:
         remedy = "give a preset, percentiles or (centre, width)"
         raise DataError(view.path, "only DICOM files have a window tag", remedy)

@@ -35,18 +35,18 @@ DEFAULT_WINDOW = "p1-p99"
 _PERCENTILES = re.compile(r"p([0-9]+(?:\.[0-9]+)?)-p([0-9]+(?:\.[0-9]+)?)")
 
 
-def checked(window: Window) -> Window:
-    """Return the window if it is valid; otherwise raise DataError, without a place."""
+def checked(window: Window, place: object = "") -> Window:
+    """Return the window if it is valid; otherwise raise DataError at `place`."""
     if not isinstance(window, str):
         if not window[1] > 0:
-            raise DataError("", f"window {tuple(window)} has no width", "give (centre, width), with a width above 0")
+            raise DataError(place, f"window {tuple(window)} has no width", "give (centre, width), with a width above 0")
         return window
     if (found := _PERCENTILES.fullmatch(window)) is not None:
         if not float(found[1]) < float(found[2]) <= 100:
             remedy = f"give two percentiles from 0 to 100, the smaller first, as in {DEFAULT_WINDOW}"
-            raise DataError("", f"invalid window {window!r}", remedy)
+            raise DataError(place, f"invalid window {window!r}", remedy)
     elif window not in PRESETS and window != TAG:
-        raise DataError("", f"unknown window {window!r}", nearest(window, [*PRESETS, TAG, DEFAULT_WINDOW]))
+        raise DataError(place, f"unknown window {window!r}", nearest(window, [*PRESETS, TAG, DEFAULT_WINDOW]))
     return window
 
 
