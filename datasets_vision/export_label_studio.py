@@ -124,14 +124,7 @@ def _values(label: Label) -> Iterator[tuple[str, Any]]:
 
 def _drawn_by_shape(obj: LabelledObject) -> tuple[str, ...]:
     """The attributes that the shape itself encodes."""
-    match _shape(obj):
-        case "polygon":
-            return ("polygon",)
-        case "keypoint":
-            return ("point",)
-        case "span":
-            return _SPAN
-    return ()
+    return {"polygon": ("polygon",), "keypoint": ("point",), "span": _SPAN}.get(_shape(obj), ())
 
 
 def _shape(obj: LabelledObject) -> str:

@@ -39,11 +39,19 @@ def contact_sheet(
     Tiles are `tile` pixels on the longer side. The same arguments give the same sheet. Raises DataError for an
     unknown preset.
     """
+    from PIL import Image
+
     colours = class_colours(shown)
     rows = [_row(example, preset, draws, seed + place, tile, colours) for place, example in enumerate(shown)]
     width = max(row.width for row in rows) if rows else tile + 2 * MARGIN
     head = _legend(shown, colours, f"originals, then {draws} draws of augmentation {preset!r}", width)
-    return _stacked([head, *rows], width)
+    parts = [head, *rows]
+    sheet = Image.new("RGB", (width, sum(part.height + MARGIN for part in parts)), BACKGROUND)
+    down = 0
+    for part in parts:
+        sheet.paste(part, (0, down))
+        down += part.height + MARGIN
+    return sheet
 
 
 def class_colours(shown: Sequence[SheetExample]) -> dict[str, str]:
@@ -121,17 +129,6 @@ def _legend(shown: Sequence[SheetExample], colours: dict[str, str], title: str, 
     if not places:
         pen.text((MARGIN, down), "no objects are labelled", fill=GREY, font=_font(12))
     return head
-
-
-def _stacked(pictures: Sequence[PILImage], width: int) -> PILImage:
-    from PIL import Image
-
-    sheet = Image.new("RGB", (width, sum(picture.height + MARGIN for picture in pictures)), BACKGROUND)
-    down = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, down))
-        down += picture.height + MARGIN
-    return sheet
 
 
 def _truncated(text: str, width: int) -> str:

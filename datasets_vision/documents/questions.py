@@ -38,7 +38,9 @@ def questions(passage: Passage, max_length: int = MAX_ANSWER) -> Iterator[Questi
     for block in passage.blocks:
         match block.kind:
             case "definition":
-                yield from _of_definitions(block, max_length)
+                for term, meaning in block.items:
+                    question = term if term.endswith("?") else f'What does the manual say "{term}" is?'
+                    yield Question(question, _cut(meaning, max_length), "definition")
             case "table":
                 yield from _of_table(block, topic, max_length)
             case "paragraph":
@@ -85,12 +87,6 @@ def _steps_question(topic: str) -> str:
     if words[0].lower().endswith("ing") and len(words) > 1:
         return f"What are the steps for {words[0].lower()} {' '.join(words[1:])}?"
     return f'What are the steps for "{topic}"?'
-
-
-def _of_definitions(block: Block, max_length: int) -> Iterator[Question]:
-    for term, meaning in block.items:
-        question = term if term.endswith("?") else f'What does the manual say "{term}" is?'
-        yield Question(question, _cut(meaning, max_length), "definition")
 
 
 def _of_table(block: Block, topic: str, max_length: int) -> Iterator[Question]:

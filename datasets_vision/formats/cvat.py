@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -24,11 +23,8 @@ _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 def matches(path: Path) -> bool:
     """An XML file whose root is <annotations>."""
-    return any(map(_is_cvat, islice(files_of(path, ".xml"), 1)))
-
-
-def _is_cvat(file: Path) -> bool:
-    head = head_of(file, _HEAD)
+    first = next(files_of(path, ".xml"), None)
+    head = head_of(first, _HEAD) if first else ""
     return "<annotations>" in head and any(sign in head for sign in ("<meta>", "<image ", "<track "))
 
 

@@ -109,7 +109,10 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> Iterator[Example | SetAside]:
-    image_class, role = _folders(root, path)
+    relative = path.relative_to(root)
+    folders = relative.parent.parts
+    named = (part for part in folders if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
+    image_class = next(named, None)
     size = image_size(path)
     if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
         raise DataError(path, "no mask for this image", f"put {path.stem}.png beside it or into masks")
@@ -123,22 +126,14 @@ def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> I
             str(mask), f"an empty mask, though its class is {image_class!r}, so its objects count as unlabelled"
         )
         known = None
-    relative = path.relative_to(root)
     yield Example(
         id=relative.with_suffix("").as_posix(),
         images=(path,),
         label=Label(image_class=image_class, objects=known),
         group=_group(path.stem, series),
         source=str(mask or path),
-        role=role,
+        role=role_of_folders(relative.parent),
     )
-
-
-def _folders(root: Path, path: Path) -> tuple[str | None, str | None]:
-    """(class, role) from the folders; each is None if no folder states it."""
-    folders = path.relative_to(root).parent
-    named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
-    return next(named, None), role_of_folders(folders)
 
 
 def _objects(mask: Path, size: tuple[int, int], name: str) -> tuple[tuple[LabelledObject, ...], int]:

@@ -59,12 +59,13 @@ def car_scene(rng: Generator, size: int, kind: str) -> Scene:
     Each area lies on one part, within its outline. The surface is the view. Columns: `severity`, the worst by MEASURES,
     and `action`.
     """
-    view = _view_for(rng, kind)
+    fitting = [name for name, panels in VIEWS.items() if any(panel.material in _materials(kind) for panel in panels)]
+    view = str(rng.choice(fitting))
     panels, matrix = VIEWS[view], np.eye(3)
     ids = np.zeros((size, size), np.uint8)
     while not _places(panels, ids, kind):  # the first draw usually suffices
         matrix = _camera(rng, panels, size, kind)
-        bend = _bend(rng)
+        bend = tuple(np.float32(rng.uniform(0, most)) for most in (0.05, 6, 0.04, 6))
         ids = _ids([projected(_bent(panel.outline, bend), matrix) for panel in panels], size)
     picture = _render(rng, panels, ids, matrix)
     drawn = []
@@ -88,12 +89,6 @@ def _materials(kind: str) -> tuple[Material, ...]:
     return CAR_DAMAGE[kind][1] if kind != GOOD else ("body", "bumper")
 
 
-def _view_for(rng: Generator, kind: str) -> str:
-    materials = _materials(kind)
-    views = [view for view, panels in VIEWS.items() if any(panel.material in materials for panel in panels)]
-    return str(rng.choice(views))
-
-
 def _places(panels: tuple[Panel, ...], ids: NDArray[np.uint8], kind: str) -> list[int]:
     """The ids of the visible panels on which the kind can occur."""
     areas = np.bincount(ids.ravel(), minlength=len(panels) + 1) / ids.size
@@ -110,13 +105,9 @@ def _kinds(rng: Generator, panels: tuple[Panel, ...], ids: NDArray[np.uint8], ki
     return [kind, *(str(other) for other in rng.choice(possible, more))]
 
 
-def _bend(rng: Generator) -> tuple[float, float, float, float]:
-    return float(rng.uniform(0, 0.05)), float(rng.uniform(0, 6)), float(rng.uniform(0, 0.04)), float(rng.uniform(0, 6))
-
-
-def _bent(points: Points, bend: tuple[float, float, float, float]) -> Points:
+def _bent(points: Points, bend: tuple[np.float32, ...]) -> Points:
     """Vary the shape of the car, with the same smooth bend for all panels, so that they still meet."""
-    along, start, up, other = (np.float32(value) for value in bend)
+    along, start, up, other = bend
     x, y = points[:, 0], points[:, 1]
     return np.stack([x + along * np.sin(2 * x + start), y + up * np.sin(1.5 * x + other)], 1).astype(np.float32)
 

@@ -21,15 +21,12 @@ from datasets_vision.synthetic.shapes import OBJECTS
 SIDE = 192
 """The default side of a picture, in pixels."""
 
-SceneOf = Callable[[Generator, int, str], Scene]
-RowOf = Callable[[Generator, int], dict[str, Any]]
-
 
 @dataclass(frozen=True)
 class Pictures:
     """A domain of pictures: `scene(rng, size, class)`, and its classes."""
 
-    scene: SceneOf
+    scene: Callable[[Generator, int, str], Scene]
     classes: Sequence[str]
 
     def scenes(self, count: int, seed: int, size: int = SIDE) -> Iterator[Scene]:
@@ -42,7 +39,7 @@ class Pictures:
 class Texts:
     """A domain of texts: `row(rng, index)`, a JSON object whose keys are the fields of its task."""
 
-    row: RowOf
+    row: Callable[[Generator, int], dict[str, Any]]
 
     def rows(self, count: int, seed: int) -> Iterator[dict[str, Any]]:
         """`count` rows; row i depends only on the seed and i."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
@@ -47,18 +47,13 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
             case Texts() if size is not None:
                 raise DataError("", f"{place} consists of texts, not pictures", f"leave the size {size} out")
             case Texts() as texts:
-                write_rows(part, texts.rows(count, seed))
+                with (part / ROWS).open("w", encoding="utf-8", newline="\n") as file:
+                    file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in texts.rows(count, seed))
             case Pictures() as pictures:
                 marker["size"] = size or SIDE
                 write_voc(part, pictures.scenes(count, seed, marker["size"]))
         (part / SYNTHETIC_MARKER).write_text(json.dumps(marker) + "\n", encoding="utf-8")
     return folder
-
-
-def write_rows(folder: Path, written: Iterable[dict[str, Any]]) -> None:
-    """Write rows.jsonl, one JSON object per line."""
-    with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in written)
 
 
 def write_voc(folder: Path, drawn: Iterable[Scene]) -> None:
@@ -97,14 +92,10 @@ def write_annotation(file: Path, picture: str, image: NDArray[np.uint8], objects
         corners = SubElement(element, "bndbox")
         for corner, pixel in zip(("xmin", "ymin", "xmax", "ymax"), (left + 1, top + 1, right, bottom), strict=True):
             SubElement(corners, corner).text = str(pixel)
-        if obj.attributes:
-            _write_attributes(SubElement(element, "attributes"), obj.attributes)
+        attributes = SubElement(element, "attributes") if obj.attributes else element
+        for name, value in obj.attributes.items():
+            attribute = SubElement(attributes, "attribute")
+            SubElement(attribute, "name").text = name
+            SubElement(attribute, "value").text = value
     indent(root)
     ElementTree(root).write(file, encoding="utf-8")
-
-
-def _write_attributes(parent: Element, attributes: Mapping[str, str]) -> None:
-    for name, value in attributes.items():
-        attribute = SubElement(parent, "attribute")
-        SubElement(attribute, "name").text = name
-        SubElement(attribute, "value").text = value
