@@ -9,9 +9,18 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from datasets_vision.synthetic.cars import VIEWS, Material, Panel, Points
+from datasets_vision.synthetic.cars import VIEWS, Material, Panel
 from datasets_vision.synthetic.damage import crack, dent, lamp_hole, paint_loss, scuff, shattered
-from datasets_vision.synthetic.scene import GOOD, MASK_ALPHA, Scene, assemble, local_coordinates, photograph, projected
+from datasets_vision.synthetic.scene import (
+    GOOD,
+    MASK_ALPHA,
+    Points,
+    Scene,
+    assemble,
+    local_coordinates,
+    photograph,
+    projected,
+)
 from datasets_vision.synthetic.severity import Measure, graded
 from datasets_vision.synthetic.spots import Defect, Spot
 from datasets_vision.synthetic.textures import (
