@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path, PureWindowsPath
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
-from datasets_vision.formats.contract import FOLDER, SetAside, Source
+from datasets_vision.formats.contract import FOLDER, SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import Entry, entries, json_files
 from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
@@ -77,9 +77,42 @@ class Drafts:
         names = self.columns or tuple(dict.fromkeys(name for draft in found for name in draft.cells))
         if names:
             _require(source, self.path, names, found, self.has_photos or source.image is not None)
-        file = _File.of(source, self)
+        shown = source.shown()
+        asked = {*shown, *source.columns.values(), *filter(None, [source.group_by])}
+        # The columns that labels leave out.
+        hidden: set[str | None] = set() if source.columns else {*shown, source.image} - {source.group_by}
+        folder = self.path.resolve().parent.name
+        file = replace(
+            self,
+            stem=self.stem or self.path.relative_to(source.root).with_suffix("").as_posix(),
+            role=self.role or role_of_file(self.path, source.root),
+        )
         for item in chain(head, items):
-            yield item if isinstance(item, SetAside) else file.example(item)
+            if isinstance(item, SetAside):
+                yield item
+                continue
+            more = {name: item.more[name] for name in asked if name in item.more}
+            cells = {**item.cells, FOLDER: folder, **more}
+            yield from or_set_aside(item.place, file._example(source, item, cells, hidden))
+
+    def _example(
+        self, source: Source, draft: Draft, cells: Mapping[str, Any], hidden: Collection[str | None]
+    ) -> Iterator[Example]:
+        text, images = source.render(cells), draft.photos
+        if images is None:
+            column = () if source.image is None else (str(cells.get(source.image) or ""),)
+            images = tuple(named_image(self.path, name) for name in (*draft.images, *column))
+        if not text and not images:
+            raise DataError(draft.place, f"no text in {source.text!r}", "fill its columns")
+        yield Example(
+            id=f"{self.stem}:{draft.name}",
+            turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
+            images=images,
+            label=Label(draft.image_class, draft.objects, {k: v for k, v in cells.items() if k not in hidden}),
+            group=draft.group,
+            source=draft.place,
+            role=self.role,
+        )
 
 
 def json_drafts(source: Source, draft: Drafting) -> Iterator[Drafts]:
@@ -149,55 +182,3 @@ def _require(source: Source, path: Path, cells: Sequence[str], drafts: Sequence[
     asked = wanted - set(cells)  # the many positional columns are considered only if one is missing
     more = {name for draft in drafts for name in draft.more} if asked else set()
     source.require_columns(path, wanted, {*cells, FOLDER, *(asked & more)})
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """The facts that all examples of one file share."""
-
-    source: Source
-    path: Path
-    stem: str
-    folder: str
-    role: str | None
-    asked: frozenset[str]  # columns that the source names
-    hidden: frozenset[str | None]  # columns that labels leave out
-
-    @classmethod
-    def of(cls, source: Source, drafts: Drafts) -> Self:
-        shown, path = source.shown(), drafts.path
-        return cls(
-            source,
-            path,
-            stem=drafts.stem or path.relative_to(source.root).with_suffix("").as_posix(),
-            folder=path.resolve().parent.name,
-            role=drafts.role or role_of_file(path, source.root),
-            asked=frozenset(filter(None, (*shown, *source.columns.values(), source.group_by))),
-            hidden=frozenset() if source.columns else frozenset((shown | {source.image}) - {source.group_by}),
-        )
-
-    def example(self, draft: Draft) -> Example | SetAside:
-        cells: dict[str, Any] = {**draft.cells, FOLDER: self.folder}
-        if draft.more:
-            cells |= {name: draft.more[name] for name in self.asked if name in draft.more}
-        text = self.source.render(cells)
-        try:
-            images = self._images(draft, cells) if draft.photos is None else draft.photos
-        except DataError as error:
-            return SetAside.of(draft.place, error)
-        if not text and not images:
-            return SetAside(draft.place, f"no text in {self.source.text!r}", "fill its columns")
-        return Example(
-            id=f"{self.stem}:{draft.name}",
-            turns=(*draft.before, Turn("user", text)) if text or draft.before else (),
-            images=images,
-            label=Label(draft.image_class, draft.objects, {k: v for k, v in cells.items() if k not in self.hidden}),
-            group=draft.group,
-            source=draft.place,
-            role=self.role,
-        )
-
-    def _images(self, draft: Draft, cells: Mapping[str, Any]) -> tuple[Path, ...]:
-        column = self.source.image
-        named = draft.images if column is None else (*draft.images, str(cells.get(column) or ""))
-        return tuple(named_image(self.path, name) for name in named)
