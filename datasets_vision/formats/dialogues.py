@@ -9,7 +9,7 @@ from typing import Literal
 
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import LabelledObject, Turn
-from datasets_vision.formats.contract import SetAside, Source
+from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.drafts import TEXT, Draft, Drafts
 from datasets_vision.formats.table_files import Row, read_table, table_files
 
@@ -95,39 +95,28 @@ def _conversation(path: Path, name: str, turns: list[tuple[int, Row]]) -> Iterat
     seen: set[int] = set()
     for number, row in turns:
         place = f"{path}:{row.line}"
-        text = row.cells[_UTTERANCE].strip()
         if number in seen:
             yield SetAside(place, f"a second turn {number} of conversation {name!r}", "renumber it")
             continue
         seen.add(number)
-        if not text:
-            yield SetAside(place, "a turn without text")
-            continue
-        try:
-            role = _role(row)
-        except DataError as error:
-            yield SetAside.of(place, error)
-            continue
-        if role == "assistant":
-            before.append(Turn(role, text))
-            continue
-        try:
-            slots = _slots(row.cells[_UTTERANCE], row.cells)
-        except DataError as error:
-            yield SetAside.of(place, error)  # the turn remains context for the next ones
-        else:
-            cells = {**row.cells, TEXT: text}
-            if _INTENT in cells:
-                cells[_INTENT] = "+".join(cells[_INTENT].split(_INTENT_SEPARATOR))
-            yield Draft(str(row.line), place, cells, before=tuple(before), objects=slots, group=name)
-        before.append(Turn("user", text))
+        yield from or_set_aside(place, _turn(place, row, name, before))
 
 
-def _role(row: Row) -> Literal["user", "assistant"]:
-    author = row.cells.get(_AUTHOR, "customer").strip().lower()
+def _turn(place: str, row: Row, conversation: str, before: list[Turn]) -> Iterator[Draft]:
+    """The draft of a customer's turn, which is added to `before` even if its slots cannot be read."""
+    text, author = row.cells[_UTTERANCE].strip(), row.cells.get(_AUTHOR, "customer").strip().lower()
+    if not text:
+        raise DataError(place, "a turn without text")
     if author not in _ROLES:
-        raise DataError("", f"unknown {_AUTHOR} {author[:40]!r}", nearest(author, _ROLES))
-    return _ROLES[author]
+        raise DataError(place, f"unknown {_AUTHOR} {author[:40]!r}", nearest(author, _ROLES))
+    context = tuple(before)
+    before.append(Turn(_ROLES[author], text))
+    if _ROLES[author] == "user":
+        cells = {**row.cells, TEXT: text}
+        if _INTENT in cells:
+            cells[_INTENT] = "+".join(cells[_INTENT].split(_INTENT_SEPARATOR))
+        slots = _slots(row.cells[_UTTERANCE], row.cells)
+        yield Draft(str(row.line), place, cells, before=context, objects=slots, group=conversation)
 
 
 def _slots(utterance: str, cells: Mapping[str, str]) -> tuple[LabelledObject, ...] | None:
