@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 
-from datasets_vision.documents.html import decoded, read_html, read_markdown
+from datasets_vision.documents.html import decoded_page, read_html, read_markdown
 from datasets_vision.documents.passages import MAX_PASSAGE, Block, Document, Passage, passages
 from datasets_vision.documents.pdf import read_pdf
 from datasets_vision.documents.questions import MAX_ANSWER, Question, questions
@@ -165,7 +165,7 @@ Content = tuple[str, list[Block], list[tuple[int, str]]]
 
 
 def _reader(read: Callable[[str], tuple[str, list[Block]]]) -> Callable[[bytes], Content]:
-    return lambda data: (*read(decoded(data)), [])
+    return lambda data: (*read(decoded_page(data)), [])
 
 
 READERS: dict[str, Callable[[bytes], Content]] = {

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 from datasets_vision.documents.passages import Block, BlockKind
 from datasets_vision.errors import DataError
+from datasets_vision.formats.text_files import decoded
 
 _HIDDEN = frozenset({"script", "style", "nav", "footer", "noscript", "template", "svg", "form", "button", "aside"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
@@ -19,7 +20,7 @@ _TERM_WORDS = 6
 _FRONT_MATTER = re.compile(r"\A---\r?\n.*?\r?\n---[ \t]*\r?\n", re.S)
 
 
-def decoded(data: bytes) -> str:
+def decoded_page(data: bytes) -> str:
     """Decode a page by its byte order mark, its declared charset, or UTF-8; raises DataError if that fails."""
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         name = "utf-16"
@@ -27,13 +28,9 @@ def decoded(data: bytes) -> str:
         found = _CHARSET.search(data[:4096])
         name = found[1].decode("ascii") if found and not data.startswith(b"\xef\xbb\xbf") else "utf-8"
     try:
-        return data.decode(name).removeprefix("\ufeff")
+        return decoded("", data, name).removeprefix("\ufeff")
     except LookupError as error:
         raise DataError("", f"declares the unknown charset {name!r}", "save it as UTF-8") from error
-    except UnicodeDecodeError as error:
-        byte = f"0x{data[error.start]:02x}"
-        problem = f"not {name.upper()}: byte {byte} at offset {error.start}"
-        raise DataError("", problem, "save it as UTF-8") from error
 
 
 def read_html(text: str) -> tuple[str, list[Block]]:

@@ -32,10 +32,10 @@ def without_mark(path: Path, data: bytes) -> bytes:
     return data.removeprefix(b"\xef\xbb\xbf")
 
 
-def decoded(path: Path, data: bytes) -> str:
-    """Decode bytes of a file; raises DataError, with the byte and its offset, if they are not UTF-8."""
+def decoded(place: object, data: bytes, encoding: str = "utf-8") -> str:
+    """Decode bytes of a file; if that fails, raises DataError with the byte and its offset."""
     try:
-        return data.decode()
+        return data.decode(encoding)
     except UnicodeDecodeError as error:
-        byte = f"0x{data[error.start]:02x}"
-        raise DataError(path, f"not UTF-8: byte {byte} at offset {error.start}", "save it as UTF-8") from error
+        problem = f"not {encoding.upper()}: byte 0x{data[error.start]:02x} at offset {error.start}"
+        raise DataError(place, problem, "save it as UTF-8") from error
