@@ -142,7 +142,7 @@ def _is_exact(obj: LabelledObject) -> bool:
     if "polygon" not in obj.attributes:
         return False
     try:
-        back = Annotation("", obj.name, (BOX_SCALE, BOX_SCALE), {}).polygon(obj.attributes["polygon"])
+        back = Annotation(obj.name, (BOX_SCALE, BOX_SCALE), {}).polygon(obj.attributes["polygon"])
     except DataError:
         return False
     return (back.box, back.attributes.get("polygon")) == (obj.box, obj.attributes["polygon"])

@@ -124,14 +124,14 @@ class Pictures:
             named[folded(image.stem)].append(image)
         return cls(root, found, named)
 
-    def find(self, place: str, name: str, annotation: Path) -> Path:
+    def find(self, name: str, annotation: Path) -> Path:
         """Find an image by its path from the annotation's folder or the root, else the nearest with that name or stem.
 
-        Images with another role than the annotation's are ignored. Raises DataError if none is found, or if several
-        are equally near.
+        Images with another role than the annotation's are ignored. Raises DataError, without a place, if none is found,
+        or if several are equally near.
         """
         if not name.strip():
-            raise DataError(place, "names no image", "write its file name")
+            raise DataError("", "names no image", "write its file name")
         written = PureWindowsPath(name.strip())
         for folder in (annotation.parent, self.root):
             exact = self.found.get(os.path.normpath(folder / written.as_posix()))
@@ -144,11 +144,10 @@ class Pictures:
         best = max(nearness.values(), default=None)
         nearest = [image for image in fitting if nearness[image] == best]
         if not nearest:
-            raise missing_image(place, name.strip(), "put it beside the annotations")
+            raise missing_image(name.strip(), "put it beside the annotations")
         if len(nearest) > 1:
-            raise DataError(
-                place, f"{written.name!r} is ambiguous: {nearest[0]} or {nearest[1]}", "write the image's path"
-            )
+            problem = f"{written.name!r} is ambiguous: {nearest[0]} or {nearest[1]}"
+            raise DataError("", problem, "write the image's path")
         return self._mark_named(nearest[0])
 
     def role(self, image: Path | None, annotation: Path | None = None) -> str | None:
@@ -202,11 +201,11 @@ def read_files(
     yield from pictures.unreferenced()
 
 
-def missing_image(place: object, name: str, remedy: str) -> ImageError:
+def missing_image(name: str, remedy: str) -> ImageError:
     """The error for an annotation whose image is missing, or is of a kind that is not read."""
     if PureWindowsPath(name).suffix.lower() in UNREAD_SUFFIXES:
         remedy = "convert it to JPEG or PNG, under the same name"
-    return ImageError(place, f"its image {name[:120]!r} is missing", remedy)
+    return ImageError("", f"its image {name[:120]!r} is missing", remedy)
 
 
 def unread_photos(root: Path) -> Iterator[SetAside]:
@@ -215,8 +214,8 @@ def unread_photos(root: Path) -> Iterator[SetAside]:
         yield SetAside(str(file), f"{file.suffix!r} is not an image suffix", "convert the photo to JPEG or PNG")
 
 
-def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> None:
-    """Raise DataError if the annotation states a size other than the image's; a missing size is accepted."""
+def check_size(stated: tuple[Any, Any], size: tuple[int, int]) -> None:
+    """Raise DataError, without a place, if a size is stated and differs from the image's."""
     try:
         width, height = (int(float(side or 0)) for side in stated)
     except (TypeError, ValueError, OverflowError):
@@ -225,7 +224,7 @@ def check_size(place: str, stated: tuple[Any, Any], size: tuple[int, int]) -> No
         remedy = "correct the size and the boxes"
         if (height, width) == size:
             remedy = "if its EXIF orientation rotates it, save it upright and draw the boxes again"
-        raise DataError(place, f"states {width}x{height}, but its image is {size[0]}x{size[1]}", remedy)
+        raise DataError("", f"states {width}x{height}, but its image is {size[0]}x{size[1]}", remedy)
 
 
 def _nearness(image: Path, written: PureWindowsPath, annotation: Path) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import BoxError, DataError, nearest
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
@@ -135,25 +135,25 @@ def _key(value: Any) -> str | None:
 
 def _read_image(pictures: Pictures, file: _File, place: str, listed: _Entry) -> Iterator[Example | SetAside]:
     entry = file.decoded(listed)
-    image = pictures.find(place, str(entry.get("file_name") or ""), file.path)
+    image = pictures.find(str(entry.get("file_name") or ""), file.path)
     size = image_size(image)
-    check_size(place, (entry.get("width"), entry.get("height")), size)
+    check_size((entry.get("width"), entry.get("height")), size)
     annotations = file.placed("annotations", file.annotations.get(json.dumps(entry["id"]), ()))
-    objects, faults = read_objects(annotations, lambda where, given: _object(file, where, file.decoded(given), size))
+    objects, faults = read_objects(annotations, lambda given: _object(file, file.decoded(given), size))
     yield from faults
     columns = {key: value for key, value in entry.items() if key not in _IMAGE_KEYS and isinstance(value, str)}
     yield pictures.example(image, Label(objects=objects, columns=columns), place, file.path)
 
 
-def _object(file: _File, place: str, entry: dict[str, Any], size: Size) -> LabelledObject:
+def _object(file: _File, entry: dict[str, Any], size: Size) -> LabelledObject:
     category = entry.get("category_id")
     name = file.names.get(_key(category) or "")
     if name == "":
-        raise DataError(place, f"category {excerpt([category])} has no name", "write it in categories")
+        raise DataError("", f"category {excerpt([category])} has no name", "write it in categories")
     if name is None:
         known = nearest(_key(category) or "", file.names) if file.names else "the file has no categories"
-        raise DataError(place, f"category_id {excerpt([category])} is not a category", known)
-    annotation = Annotation(place, name, size, _attributes(entry))
+        raise DataError("", f"category_id {excerpt([category])} is not a category", known)
+    annotation = Annotation(name, size, _attributes(entry))
     segmentation, box = entry.get("segmentation"), entry.get("bbox")
     if isinstance(segmentation, dict):
         return _masked(annotation, segmentation)
@@ -161,7 +161,7 @@ def _object(file: _File, place: str, entry: dict[str, Any], size: Size) -> Label
         rings = segmentation if isinstance(segmentation[0], list) else [segmentation]
         return annotation.polygons([_ring(annotation, ring) for ring in rings])
     if not box:
-        raise BoxError(place, f"{name!r} has no bbox and no segmentation", "write bbox: x, y, width, height")
+        raise annotation.error("has no bbox and no segmentation", "write bbox: x, y, width, height")
     return annotation.sized_box("bbox", box)
 
 
@@ -177,22 +177,21 @@ def _ring(annotation: Annotation, ring: Any) -> list[tuple[float, float]]:
     """Points from [x1, y1, x2, y2, ...]."""
     flat = annotation.numbers("segmentation", ring)
     if len(flat) % 2:
-        problem = f"{annotation.name!r} segmentation has {len(flat)} numbers"
-        raise DataError(annotation.place, problem, "give x, y pairs")
+        raise annotation.error(f"segmentation has {len(flat)} numbers", "give x, y pairs")
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _masked(annotation: Annotation, mask: dict[str, Any]) -> LabelledObject:
     """A run-length mask: its bounds as the box, its outlines as polygons."""
-    place, name, size = annotation.place, annotation.name, annotation.size
+    size = annotation.size
     height, width = (int(side) for side in annotation.numbers("mask size", mask.get("size"), 2))
     if (width, height) != size:
-        problem = f"{name!r} mask is {width}x{height}, but its image is {size[0]}x{size[1]}"
-        raise BoxError(place, problem, "correct its size")
+        problem = f"mask is {width}x{height}, but its image is {size[0]}x{size[1]}"
+        raise annotation.error(problem, "correct its size")
     grid = _decoded(annotation, mask.get("counts"))
     down, across = grid.any(axis=1).nonzero()[0], grid.any(axis=0).nonzero()[0]
     if not len(down):
-        raise BoxError(place, f"{name!r} mask is empty", "remove the annotation")
+        raise annotation.error("mask is empty", "remove the annotation")
     corners = (across[0], down[0], across[-1] + 1, down[-1] + 1)
     outlined = replace(annotation, attributes={**annotation.attributes, **_outlines(grid, size)})
     return outlined.box([int(corner) for corner in corners])
@@ -202,8 +201,7 @@ def _decoded(annotation: Annotation, counts: Any) -> Any:  # (height, width) of 
     from supervision import rle_to_mask
 
     size = annotation.size
-    problem = f"{annotation.name!r} mask's counts do not fill {size[0]}x{size[1]}"
-    unfit = BoxError(annotation.place, problem, "write COCO run lengths")
+    unfit = annotation.error(f"mask's counts do not fill {size[0]}x{size[1]}", "write COCO run lengths")
     if isinstance(counts, list):
         runs = annotation.numbers("mask's counts", counts)
         if min(runs, default=-1) < 0 or sum(runs) != size[0] * size[1]:

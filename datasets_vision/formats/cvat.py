@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree.ElementTree import Element
 
-from datasets_vision.errors import BoxError, DataError
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
@@ -50,11 +50,11 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
 
 
 def _read_image(pictures: Pictures, path: Path, place: str, element: Element) -> Iterator[Example | SetAside]:
-    image = pictures.find(place, element.get("name") or "", path)
+    image = pictures.find(element.get("name") or "", path)
     size = image_size(image)
-    check_size(place, (element.get("width"), element.get("height")), size)
+    check_size((element.get("width"), element.get("height")), size)
     drawn = with_places(path, (part for part in element if part.tag != "tag"))
-    objects, faults = read_objects(drawn, lambda where, part: _object(where, part, size))
+    objects, faults = read_objects(drawn, lambda part: _object(part, size))
     yield from faults
     tags = element.findall("tag")
     for tag in tags[1:]:
@@ -63,11 +63,11 @@ def _read_image(pictures: Pictures, path: Path, place: str, element: Element) ->
     yield pictures.example(image, Label(kind, objects, columns), place, path, element.get("subset"))
 
 
-def _object(place: str, element: Element, size: Size) -> LabelledObject:
+def _object(element: Element, size: Size) -> LabelledObject:
     name = (element.get("label") or "").strip()
     if not name:
-        raise DataError(place, f"a <{element.tag[:80]}> without a label", "write its name")
-    annotation = Annotation(place, name, size, _attributes(element))
+        raise DataError("", f"a <{element.tag[:80]}> without a label", "write its name")
+    annotation = Annotation(name, size, _attributes(element))
     degrees = annotation.numbers("rotation", element.get("rotation") or 0, 1)[0]
     match element.tag:
         case "box":
@@ -83,7 +83,7 @@ def _object(place: str, element: Element, size: Size) -> LabelledObject:
             return annotation.ellipse(centre, radii, degrees)
         case "mask":
             return annotation.sized_box("mask", [element.get(key) for key in ("left", "top", "width", "height")])
-    raise BoxError(place, f"{name!r} is a <{element.tag[:80]}>", "redraw it as a box or polygon")
+    raise annotation.error(f"is a <{element.tag[:80]}>", "redraw it as a box or polygon")
 
 
 def _box(annotation: Annotation, element: Element, degrees: float) -> LabelledObject:

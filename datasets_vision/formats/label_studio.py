@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from datasets_vision.errors import BoxError, DataError
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside, plain
@@ -162,11 +162,11 @@ def _read_task(source: Source, pictures: Pictures, task: _Task) -> Iterator[Exam
     sizes = [image_size(image) for image in images]
     turns = _turns(source, task)
     if not images and not turns:
-        raise DataError(task.place, "has neither an image nor a text", "name the key of its text with text: '{key}'")
+        raise DataError("", "has neither an image nor a text", "name the key of its text with text: '{key}'")
     regions = (
         (f"{task.place} region {region[:40]}", group) for region, group in task.results.items() if _is_region(group)
     )
-    objects, faults = read_objects(regions, lambda place, group: _object(task, place, group, sizes))
+    objects, faults = read_objects(regions, lambda group: _object(task, group, sizes))
     yield from faults
     kind, columns, unread = _task_values(source, task)
     yield from unread
@@ -204,12 +204,12 @@ def _file_of(address: str) -> str:
 def _image(pictures: Pictures, task: _Task, address: str) -> Path:
     written = Path(_file_of(address))
     try:
-        return pictures.find(task.place, str(written), task.path)
+        return pictures.find(str(written), task.path)
     except DataError:
         bare = _UPLOAD.sub("", written.name)
         if bare == written.name:
             raise
-        return pictures.find(task.place, bare, task.path)
+        return pictures.find(bare, task.path)
 
 
 def _turns(source: Source, task: _Task) -> tuple[Turn, ...]:
@@ -225,26 +225,25 @@ def _turns(source: Source, task: _Task) -> tuple[Turn, ...]:
     return (Turn("user", text),) if text else ()
 
 
-def _object(task: _Task, place: str, group: list[dict[str, Any]], sizes: list[Size]) -> LabelledObject:
+def _object(task: _Task, group: list[dict[str, Any]], sizes: list[Size]) -> LabelledObject:
     drawn = next((result for result in group if _shape(result)), group[0])
     name = "+".join(str(label) for result in group for label in _labels(result))
     if not name:
-        raise DataError(place, "has no label", "choose one")
+        raise DataError("", "has no label", "choose one")
     attributes: dict[str, Any] = {}
     for result in group:
         if _shape(result) or result.get("from_name") == UNPLACED or result.get("type") == "labels":
             continue
-        key, value = _control_value(place, result)
+        key, value = _control_value(result)
         attributes[key] = value
     last = len(sizes) - 1
     item = drawn.get("item_index", last)
     if last > 0 and not task.own and item != last:
         if type(item) is not int or not 0 <= item <= last:
-            raise DataError(
-                place, f"item_index {str(item)[:40]!r} is not one of the {last + 1} images", "they start at 0"
-            )
+            problem = f"item_index {str(item)[:40]!r} is not one of the {last + 1} images"
+            raise DataError("", problem, "they start at 0")
         attributes["photo"] = item + 1
-    return _drawn(place, name, drawn, sizes, attributes)
+    return _drawn(name, drawn, sizes, attributes)
 
 
 def _labels(result: dict[str, Any]) -> list[Any]:
@@ -258,9 +257,7 @@ def _labels(result: dict[str, Any]) -> list[Any]:
     ]
 
 
-def _drawn(
-    place: str, name: str, result: dict[str, Any], sizes: list[Size], attributes: dict[str, Any]
-) -> LabelledObject:
+def _drawn(name: str, result: dict[str, Any], sizes: list[Size], attributes: dict[str, Any]) -> LabelledObject:
     value, shape = result["value"], _shape(result)
     if shape == "span":
         words = {key: value[key] for key in ("text", "start", "end") if key in value}
@@ -269,9 +266,9 @@ def _drawn(
         return LabelledObject(name, None, attributes)
     photo = attributes.get("photo")
     if not sizes or (photo is not None and (type(photo) is not int or not 0 < photo <= len(sizes))):
-        raise DataError(place, f"{name!r} is not on any image of the task", "add the task's images")
+        raise DataError("", f"{name!r} is not on any image of the task", "add the task's images")
     size = sizes[photo - 1 if photo else -1]
-    annotation = Annotation(place, name, size, attributes)
+    annotation = Annotation(name, size, attributes)
     if shape == "polygon":
         return annotation.polygon([_pixels(point, size) for point in annotation.points("points", value.get("points"))])
     x, y = _pixels(annotation.numbers("place", [value.get("x"), value.get("y")], 2), size)
@@ -286,7 +283,7 @@ def _drawn(
         if degrees:
             return annotation.polygon(rotated_corners(x, y, width, height, degrees, (x, y)))
         return annotation.box((x, y, x + width, y + height))
-    raise BoxError(place, f"{name!r} is drawn with a {shape}", "export it as polygons or boxes")
+    raise annotation.error(f"is drawn with a {shape}", "export it as polygons or boxes")
 
 
 def _pixels(percent: Any, size: Size) -> Point:
@@ -303,7 +300,7 @@ def _task_values(source: Source, task: _Task) -> tuple[str | None, dict[str, Any
             continue
         for result in group:
             try:
-                key, value = _control_value(task.place, result)
+                key, value = _control_value(result)
             except DataError as error:
                 faults.append(SetAside.of(task.place, error))
                 continue
@@ -325,13 +322,12 @@ def _control(result: dict[str, Any]) -> str:
     return str(result.get("from_name", ""))
 
 
-def _control_value(place: str, result: dict[str, Any]) -> tuple[str, Any]:
+def _control_value(result: dict[str, Any]) -> tuple[str, Any]:
     """The name of a result's control, and its value."""
     kind, control = str(result.get("type")), _control(result)
     if kind not in _VALUE_KEYS or _VALUE_KEYS[kind] not in result["value"]:
-        raise DataError(
-            place, f"a result of type {kind[:40]!r} is not supported", "use regions, choices, texts or numbers"
-        )
+        problem = f"a result of type {kind[:40]!r} is not supported"
+        raise DataError("", problem, "use regions, choices, texts or numbers")
     value = result["value"][_VALUE_KEYS[kind]]
     scoped = SCOPED.fullmatch(control)
     if kind == "choices":
@@ -345,5 +341,5 @@ def _control_value(place: str, result: dict[str, Any]) -> tuple[str, Any]:
         try:
             value = json.loads(value)
         except (TypeError, ValueError, RecursionError) as error:
-            raise DataError(place, f"{control!r} is no longer valid JSON", "correct its text") from error
+            raise DataError("", f"{control!r} is no longer valid JSON", "correct its text") from error
     return scoped[3], value

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import BoxError, DataError
+from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
@@ -36,9 +36,9 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
         raise DataError(path, "has no list of shapes", "give a labelme file")
     image = _image(pictures, path, content)
     size = image_size(image)
-    check_size(str(path), (content.get("imageWidth"), content.get("imageHeight")), size)
+    check_size((content.get("imageWidth"), content.get("imageHeight")), size)
     shapes = ((f"{path}: shapes[{number}]", shape) for number, shape in enumerate(content["shapes"]))
-    objects, faults = read_objects(shapes, lambda place, shape: _object(place, shape, size))
+    objects, faults = read_objects(shapes, lambda shape: _object(shape, size))
     yield from faults
     flags = content.get("flags")
     label = Label(objects=objects, columns=dict(flags) if isinstance(flags, dict) else {})
@@ -48,21 +48,21 @@ def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:
 def _image(pictures: Pictures, path: Path, content: dict[str, Any]) -> Path:
     """Find the image by the path in the file, else by the file's own stem."""
     try:
-        return pictures.find(str(path), str(content.get("imagePath") or path.stem), path)
+        return pictures.find(str(content.get("imagePath") or path.stem), path)
     except DataError:
         if folded(path.stem) in pictures.named:
-            return pictures.find(str(path), path.stem, path)
+            return pictures.find(path.stem, path)
         raise
 
 
-def _object(place: str, shape: Any, size: Size) -> LabelledObject:
+def _object(shape: Any, size: Size) -> LabelledObject:
     name = str(shape.get("label") or "").strip() if isinstance(shape, dict) else ""
     if not name:
-        raise DataError(place, "a shape without a label", "write its name")
-    annotation = Annotation(place, name, size, _attributes(shape))
+        raise DataError("", "a shape without a label", "write its name")
+    annotation = Annotation(name, size, _attributes(shape))
     points = annotation.points("points", shape.get("points"))
     if not points:
-        raise BoxError(place, f"{name!r} has no points", "draw it again")
+        raise annotation.error("has no points", "draw it again")
     match shape.get("shape_type") or "polygon":
         case "polygon":
             return annotation.polygon(points)
@@ -76,7 +76,7 @@ def _object(place: str, shape: Any, size: Size) -> LabelledObject:
         case "line" | "linestrip":
             return annotation.line(points)
     kind = excerpt([shape.get("shape_type")])
-    raise BoxError(place, f"{name!r} is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
+    raise annotation.error(f"is a {kind} of {len(points)} points", "redraw it as a rectangle or polygon")
 
 
 def _attributes(shape: dict[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,7 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
         raise DataError(tested, "no file of boxes", f"put {Path(stem).name}.txt into {tested.parent.name}{_BOXES}")
     lines = read_text(text, MAX_TEXT).splitlines()
     rows = ((f"{text}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    objects, faults = read_objects(rows, lambda place, line: _object(place, line, size))
+    objects, faults = read_objects(rows, lambda line: _object(line, size))
     yield from faults
     yield Example(
         id=stem,
@@ -122,11 +122,11 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
     )
 
 
-def _object(place: str, line: str, size: Size) -> LabelledObject:
+def _object(line: str, size: Size) -> LabelledObject:
     """An object from five words, separated by blanks or commas."""
     words = line.replace(",", " ").split()
     if len(words) != 5:
-        raise BoxError(place, f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")
+        raise BoxError("", f"{line[:80]!r} is not a box", "write x1 y1 x2 y2 type")
     if words[4] not in TYPES:
-        raise DataError(place, f"unknown type {words[4][:80]!r}", nearest(words[4], TYPES))
-    return Annotation(place, TYPES[words[4]], size, {}).box(words[:4], overrun=0)
+        raise DataError("", f"unknown type {words[4][:80]!r}", nearest(words[4], TYPES))
+    return Annotation(TYPES[words[4]], size, {}).box(words[:4], overrun=0)

@@ -42,10 +42,13 @@ def excerpt(values: Iterable[Any]) -> str:
 class Annotation:
     """An object annotated in an image of `size`; a method for each shape verifies it and returns the object."""
 
-    place: str
     name: str
     size: Size
     attributes: Mapping[str, Any]
+
+    def error(self, problem: str, remedy: str) -> BoxError:
+        """An error that names the object; `read_objects` adds its place."""
+        return BoxError("", f"{self.name!r} {problem}", remedy)
 
     def numbers(self, what: str, values: Any, count: int | None = None) -> list[float]:
         """Parse finite numbers (`count` of them, if given), not booleans; errors name the object and `what`."""
@@ -56,15 +59,13 @@ class Annotation:
             found = [math.nan]
         if not all(map(math.isfinite, found)) or len(found) != (count or len(found)):
             expected = {2: "two numbers", 4: "four numbers"}.get(count or 0, "a row of numbers")
-            problem = f"{self.name!r} {what} {excerpt(listed)} is not {expected}"
-            raise BoxError(self.place, problem, "write them in pixels")
+            raise self.error(f"{what} {excerpt(listed)} is not {expected}", "write them in pixels")
         return found
 
     def points(self, what: str, given: Any) -> list[Point]:
         """Points from [[x, y], ...]; errors name the object and `what`."""
         if not isinstance(given, Sequence) or isinstance(given, str):
-            problem = f"{self.name!r} {what} {excerpt([given])} is not a list of points"
-            raise BoxError(self.place, problem, "write [[x, y], ...]")
+            raise self.error(f"{what} {excerpt([given])} is not a list of points", "write [[x, y], ...]")
         return [(x, y) for x, y in (self.numbers(f"{what} point", point, 2) for point in given)]
 
     def box(self, corners: Any, *, overrun: float = OVERRUN) -> LabelledObject:
@@ -83,8 +84,7 @@ class Annotation:
         """
         corners = self.points("polygon", points)
         if len(set(corners)) < 3:
-            problem = f"{self.name!r} polygon of {len(set(corners))} points"
-            raise BoxError(self.place, problem, "a polygon needs three")
+            raise self.error(f"polygon of {len(set(corners))} points", "a polygon needs three")
         box = self._verified("polygon's box", bounds(corners), OVERRUN)
         outline = normalised_outline(corners, self.size)
         return LabelledObject(self.name, box, {**self.attributes, "polygon": outline} if outline else self.attributes)
@@ -92,7 +92,7 @@ class Annotation:
     def polygons(self, rings: Sequence[Any]) -> LabelledObject:
         """The object in several pieces: `polygon` is the largest, `polygons` are all, and the box encloses them."""
         if not rings:
-            raise BoxError(self.place, f"{self.name!r} has an empty list of polygons", "draw one")
+            raise self.error("has an empty list of polygons", "draw one")
         if len(rings) == 1:
             return self.polygon(rings[0])
         pieces = [replace(self, attributes={}).polygon(ring) for ring in rings]
@@ -122,28 +122,28 @@ class Annotation:
         """The object along a line of two or more points; the line becomes an attribute, and its bounds are the box."""
         corners = self.points("line", points)
         if len(set(corners)) < 2:
-            raise BoxError(self.place, f"{self.name!r} line of {len(set(corners))} points", "a line needs two")
+            raise self.error(f"line of {len(set(corners))} points", "a line needs two")
         box = bounds(corners)
         if _outside(box, self.size, OVERRUN):
-            problem = f"{self.name!r} line {excerpt(box)} lies outside the image {self.size[0]}x{self.size[1]}"
-            raise BoxError(self.place, problem, "give its points in pixels")
+            problem = f"line {excerpt(box)} lies outside the image {self.size[0]}x{self.size[1]}"
+            raise self.error(problem, "give its points in pixels")
         line = [_scaled(corner, self.size) for corner in corners]
         return LabelledObject(self.name, normalised_box(*box, *self.size), {**self.attributes, "line": line})
 
     def _verified(self, what: str, corners: Any, overrun: float) -> Box:
         left, top, right, bottom = self.numbers(what, corners, 4)
-        box, image = f"{self.name!r} {what} {excerpt(corners)}", f"image {self.size[0]}x{self.size[1]}"
+        box, image = f"{what} {excerpt(corners)}", f"image {self.size[0]}x{self.size[1]}"
         if right <= left or bottom <= top:
-            raise BoxError(self.place, f"{box} has no area ({image})", "give the top-left corner first")
+            raise self.error(f"{box} has no area ({image})", "give the top-left corner first")
         if _outside((left, top, right, bottom), self.size, overrun):
-            raise BoxError(self.place, f"{box} lies outside the {image}", "give boxes in its pixels")
+            raise self.error(f"{box} lies outside the {image}", "give boxes in its pixels")
         return normalised_box(left, top, right, bottom, *self.size)
 
     def _inside(self, what: str, point: Any) -> Point:
         x, y = self.numbers(what, point, 2)
         if _outside((x, y, x, y), self.size, OVERRUN):
-            problem = f"{self.name!r} {what} {excerpt([x, y])} lies outside the image {self.size[0]}x{self.size[1]}"
-            raise BoxError(self.place, problem, "use its pixels")
+            problem = f"{what} {excerpt([x, y])} lies outside the image {self.size[0]}x{self.size[1]}"
+            raise self.error(problem, "use its pixels")
         return x, y
 
 
@@ -195,9 +195,9 @@ def box_outline(box: Box) -> Outline:
 
 
 def read_objects(
-    annotations: Iterable[tuple[str, T]], read: Callable[[str, T], LabelledObject]
+    annotations: Iterable[tuple[str, T]], read: Callable[[T], LabelledObject]
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
-    """Apply `read` to each annotation and its place; one that raises a DataError is set aside.
+    """Apply `read` to each annotation, given after its place; one for which it raises DataError is set aside there.
 
     The objects are None if there were annotations but all had to be set aside.
     """
@@ -205,7 +205,7 @@ def read_objects(
     faults: list[SetAside] = []
     for place, annotation in annotations:
         try:
-            objects.append(read(place, annotation))
+            objects.append(read(annotation))
         except DataError as error:
             faults.append(SetAside.of(place, error))
     return (None if faults and not objects else tuple(objects)), faults

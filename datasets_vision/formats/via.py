@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from datasets_vision.errors import BoxError, DataError, nearest
+from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
 from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds, read_files
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
@@ -131,7 +131,7 @@ def _naming_attribute(regions: Iterable[Mapping[str, Any]]) -> str | None:
 def _read_entry(
     source: Source, pictures: Pictures, file: _File, place: str, entry: dict[str, Any], parts: _Parts | None
 ) -> Iterator[Example | SetAside]:
-    image = pictures.find(place, str(entry.get("filename") or ""), file.path)
+    image = pictures.find(str(entry.get("filename") or ""), file.path)
     size = image_size(image)
     objects, faults = _objects(source, file, place, entry, size)
     yield from faults
@@ -147,20 +147,20 @@ def _objects(
     source: Source, file: _File, place: str, entry: dict[str, Any], size: Size
 ) -> tuple[tuple[LabelledObject, ...] | None, list[SetAside]]:
     regions = ((f"{place} regions[{number}]", region) for number, region in enumerate(_regions(entry)))
-    return read_objects(regions, lambda where, region: _object(source, file, where, region, size))
+    return read_objects(regions, lambda region: _object(source, file, region, size))
 
 
-def _object(source: Source, file: _File, place: str, region: Any, size: Size) -> LabelledObject:
+def _object(source: Source, file: _File, region: Any, size: Size) -> LabelledObject:
     shape = region.get("shape_attributes") if isinstance(region, dict) else None
     if not isinstance(shape, dict):
-        raise DataError(place, "a region without shape_attributes", "export it again")
+        raise DataError("", "a region without shape_attributes", "export it again")
     attributes = _attributes(region.get("region_attributes"))
     name = str(attributes.pop(file.named_by or "", ""))
     if not name and "" not in source.rename:
         lacking = f"no attribute {file.named_by!r}" if file.named_by else "no attribute"
         remedy = nearest(file.named_by or "", attributes) if attributes else 'name such regions with rename: {"": ...}'
-        raise DataError(place, f"the region has {lacking}", remedy)
-    return _shaped(Annotation(place, name, size, attributes), shape)
+        raise DataError("", f"the region has {lacking}", remedy)
+    return _shaped(Annotation(name, size, attributes), shape)
 
 
 def _shaped(annotation: Annotation, shape: dict[str, Any]) -> LabelledObject:
@@ -181,15 +181,13 @@ def _shaped(annotation: Annotation, shape: dict[str, Any]) -> LabelledObject:
             return annotation.ellipse(sides("cx", "cy"), sides("rx", "ry"), math.degrees(theta))
         case "point":
             return annotation.point(sides("cx", "cy"))
-    problem = f"{excerpt([shape.get('name')])!r} is not a VIA shape"
-    raise DataError(annotation.place, problem, "redraw it as a rect or polygon")
+    raise DataError("", f"{excerpt([shape.get('name')])!r} is not a VIA shape", "redraw it as a rect or polygon")
 
 
 def _points(annotation: Annotation, shape: dict[str, Any]) -> list[tuple[float, float]]:
     across, down = (annotation.numbers(key, shape.get(key)) for key in ("all_points_x", "all_points_y"))
     if len(across) != len(down):
-        problem = f"{annotation.name!r} has {len(across)} x and {len(down)} y coordinates"
-        raise BoxError(annotation.place, problem, "give both for each point")
+        raise annotation.error(f"has {len(across)} x and {len(down)} y coordinates", "give both for each point")
     return list(zip(across, down, strict=True))
 
 
@@ -203,7 +201,7 @@ class _Parts:
         self._faults: list[SetAside] = []
         for place, entry in self._file.entries.items():
             try:
-                image = pictures.find(place, str(entry.get("filename") or ""), path)
+                image = pictures.find(str(entry.get("filename") or ""), path)
             except DataError as error:
                 self._faults.append(SetAside.of(place, error))
                 continue

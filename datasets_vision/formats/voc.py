@@ -119,10 +119,10 @@ def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]
     image = _find_image(data_set, path, root)
     data_set.annotated.add(image.stem)
     size = image_size(image)
-    check_size(str(path), (root.findtext("size/width"), root.findtext("size/height")), size)
+    check_size((root.findtext("size/width"), root.findtext("size/height")), size)
     role = _role(data_set, path)
     drawn = with_places(path, root.findall("object"))
-    objects, faults = read_objects(drawn, lambda place, element: _object(place, element, size))
+    objects, faults = read_objects(drawn, lambda element: _object(element, size))
     yield from faults
     cells = data_set.labels.take(image.relative_to(data_set.source.path))
     yield Example(
@@ -143,7 +143,7 @@ def _find_image(data_set: _Set, path: Path, root: Element) -> Path:
         for folder in folders:
             if key in data_set.images.get(folder, {}):
                 return data_set.images[folder][key]
-    raise missing_image(path, name or path.stem, "put it beside this or into JPEGImages")
+    raise missing_image(name or path.stem, "put it beside this or into JPEGImages")
 
 
 def _role(data_set: _Set, path: Path) -> str | None:
@@ -155,13 +155,13 @@ def _role(data_set: _Set, path: Path) -> str | None:
     return lists[0] if lists else role_of_folders(path.relative_to(data_set.source.path).parent)
 
 
-def _object(place: str, element: Element, size: Size) -> LabelledObject:
+def _object(element: Element, size: Size) -> LabelledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
-        raise DataError(place, "an object without a name", "write its <name>")
+        raise DataError("", "an object without a name", "write its <name>")
     attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
-    return Annotation(place, name, size, attributes | _cvat_attributes(element)).box(corners, overrun=0)
+    return Annotation(name, size, attributes | _cvat_attributes(element)).box(corners, overrun=0)
 
 
 def _cvat_attributes(element: Element) -> dict[str, bool | str]:

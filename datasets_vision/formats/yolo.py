@@ -101,9 +101,9 @@ def _read_image(data_set: _Set, image: Path, path: Path) -> Iterator[Example | S
     except DataError as error:
         yield SetAside.of(error.place, error)
         return
-    first: dict[str, str] = {}  # line -> the place where it first occurs
-    rows = ((f"{path}:{number}", line.split()) for number, line in enumerate(lines, 1) if line.strip())
-    objects, faults = read_objects(rows, lambda place, words: _object(data_set, place, words, size, first))
+    first: dict[str, int] = {}  # line -> its number where it first occurs
+    rows = ((f"{path}:{number}", (number, line.split())) for number, line in enumerate(lines, 1) if line.strip())
+    objects, faults = read_objects(rows, lambda row: _object(data_set, *row, size, first))
     yield from faults
     yield Example(
         id=image.relative_to(data_set.root).with_suffix("").as_posix(),
@@ -118,31 +118,30 @@ def _lines(path: Path) -> list[str]:
     return read_text(path, MAX_BYTES).splitlines()
 
 
-def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dict[str, str]) -> LabelledObject:
-    twin = first.setdefault(" ".join(words), place)
-    if twin != place:
-        raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
-    annotation = Annotation(place, _name(data_set, place, words[0]), size, {})
+def _object(data_set: _Set, number: int, words: list[str], size: Size, first: dict[str, int]) -> LabelledObject:
+    twin = first.setdefault(" ".join(words), number)
+    if twin != number:
+        raise DataError("", f"duplicate of line {twin}")
+    annotation = Annotation(_name(data_set, words[0]), size, {})
     row = annotation.numbers("row", words[1:])
     if len(row) == 4:
         x, y, width, height = (value * size[index % 2] for index, value in enumerate(row))
         return annotation.box((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
     if len(row) < 6 or len(row) % 2:
         remedy = "give 4 for a box, or an even number of at least 6 for a polygon"
-        raise BoxError(place, f"{len(row)} numbers follow the class", remedy)
+        raise BoxError("", f"{len(row)} numbers follow the class", remedy)
     return annotation.polygon([(x * size[0], y * size[1]) for x, y in zip(row[::2], row[1::2], strict=True)])
 
 
-def _name(data_set: _Set, place: str, word: str) -> str:
+def _name(data_set: _Set, word: str) -> str:
     if not re.fullmatch(r"[0-9]{1,9}(\.0*)?", word):
-        raise DataError(place, f"{word[:40]!r} is not a class", "begin the line with the number of a class")
+        raise DataError("", f"{word[:40]!r} is not a class", "begin the line with the number of a class")
     number = int(float(word))
     if data_set.names is None:
         return str(number)
     if number not in data_set.names:
-        raise DataError(
-            place, f"class {number} has no name", f"the file of names has {excerpt(sorted(data_set.names))}"
-        )
+        known = excerpt(sorted(data_set.names))
+        raise DataError("", f"class {number} has no name", f"the file of names has {known}")
     return data_set.names[number]
 
 
