@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import SetAside
@@ -124,7 +123,8 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
             number += 1
             place = f"{path}:{number}"
             if len(line) > MAX_LINE:
-                _skip_line(file, line)
+                while line and not line.endswith(b"\n"):  # skip its rest in small pieces
+                    line = file.readline(_PIECE)
                 yield SetAside(place, f"the line is longer than {MAX_LINE} bytes", "split it")
                 continue
             try:
@@ -135,17 +135,6 @@ def _lines(path: Path) -> Iterator[Entry | SetAside]:
                 yield SetAside(place, f"not JSON: {error.msg} at character {error.pos + 1}", "correct the line")
             except DataError as error:
                 yield SetAside.of(place, error)
-
-
-def _skip_line(file: IO[bytes], line: bytes) -> None:
-    """Skip to the end of a line whose beginning has been read, in small pieces."""
-    if line.endswith(b"\n"):
-        return
-    while piece := file.read(_PIECE):
-        end = piece.find(b"\n")
-        if end >= 0:
-            file.seek(end + 1 - len(piece), os.SEEK_CUR)
-            return
 
 
 def _members_of(path: Path, text: str) -> Iterator[Entry | SetAside]:
