@@ -6,12 +6,11 @@ soft edges: 128 and above (in 16 bits, half the maximum) is object. In other mas
 
 from __future__ import annotations
 
+import math
 import re
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -108,7 +107,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield SetAside(str(mask), "a mask without its image", "put the image beside it")
 
 
-def _example(root: Path, path: Path, mask: Path | None, series: array[int]) -> Iterator[Example | SetAside]:
+def _example(root: Path, path: Path, mask: Path | None, series: list[int]) -> Iterator[Example | SetAside]:
     relative = path.relative_to(root)
     folders = relative.parent.parts
     named = (part for part in folders if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
@@ -201,16 +200,14 @@ def _looks_like_a_mask(mask: Path, image: Path) -> bool:
     return bool(counts[-8:].sum() >= 0.95 * values.size)
 
 
-def _series(images: Iterable[Path]) -> array[int]:
+def _series(images: Iterable[Path]) -> list[int]:
     """The first number of each series, in ascending order."""
     found = (_SERIES.search(image.stem) for image in images)
-    numbers = array("q", sorted({int(match[1]) for match in found if match and len(match[1]) < 18}))
-    starts = (place == 0 or numbers[place] - numbers[place - 1] > _SERIES_GAP for place in range(len(numbers)))
-    return array("q", compress(numbers, starts))
+    numbers = sorted({int(match[1]) for match in found if match})
+    pairs = zip([-math.inf, *numbers], numbers, strict=False)
+    return [number for before, number in pairs if number - before > _SERIES_GAP]
 
 
-def _group(stem: str, series: array[int]) -> str:
+def _group(stem: str, series: list[int]) -> str:
     found = _SERIES.search(stem)
-    if found is None or len(found[1]) >= 18:
-        return ""
-    return f"series {series[bisect_right(series, int(found[1])) - 1]}"
+    return f"series {series[bisect_right(series, int(found[1])) - 1]}" if found else ""
