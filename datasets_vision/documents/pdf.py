@@ -47,8 +47,6 @@ def read_pdf(data: bytes) -> tuple[str, list[Block], list[tuple[int, str]]]:
         pages = [_lines(page, number) for number, page in enumerate(reader.pages, 1)]
         bookmarks = _bookmarks(reader)
         title = " ".join(str((reader.metadata or {}).get("/Title") or "").split())
-    except DataError:
-        raise
     except (PyPdfError, RecursionError, *_BROKEN) as error:
         raise DataError("", f"damaged PDF ({cause(error)})", "print or save it to PDF again") from error
     empty = [number for number, lines in enumerate(pages, 1) if sum(len(line.text) for line in lines) < _MIN_TEXT]

@@ -40,10 +40,7 @@ def read(source: Source) -> Iterator[Drafts | SetAside]:
     truncated file.
     """
     for path in walk(source.path, _SUFFIXES):
-        try:
-            yield _file(source, path)
-        except DataError as error:
-            yield SetAside.of(path, error)
+        yield from or_set_aside(path, _file(source, path))
 
 
 def features_of(path: Path, schema: Schema) -> dict[str, Any]:
@@ -66,7 +63,7 @@ def features_of(path: Path, schema: Schema) -> dict[str, Any]:
         raise DataError(path, problem, "save it again with `datasets`, or without this metadata") from error
 
 
-def _file(source: Source, path: Path) -> Drafts:
+def _file(source: Source, path: Path) -> Iterator[Drafts]:
     with _data_errors(path):
         file = _open(path)
         names = file.schema_arrow.names
@@ -74,7 +71,7 @@ def _file(source: Source, path: Path) -> Drafts:
             raise DataError(path, f"two columns named {twice!r}", "rename one")
         columns = Columns.of(source, path, tuple(names), features_of(path, file.schema_arrow))
     drafts = or_set_aside(path, _drafts(file, columns))
-    return Drafts(path, drafts, columns.names, has_photos=bool(columns.photos))
+    yield Drafts(path, drafts, columns.names, has_photos=bool(columns.photos))
 
 
 def _drafts(file: ParquetFile, columns: Columns) -> Iterator[Draft | SetAside]:
