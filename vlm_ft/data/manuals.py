@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from datasets_vision.documents import Server, write_messages
+from datasets_vision.documents.build import write_messages
+from datasets_vision.documents.server import Server
 from vlm_ft.errors import DataError
 
 

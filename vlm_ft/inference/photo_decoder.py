@@ -25,7 +25,8 @@ from typing import Any, TypeVar
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL.Image import Image
 
-from datasets_vision.documents import Passage, read_passages
+from datasets_vision.documents.build import read_passages
+from datasets_vision.documents.passages import Passage
 from datasets_vision.images import image_size, open_image
 from vlm_ft.errors import BusyError, DataError
 

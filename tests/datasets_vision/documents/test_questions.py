@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from datasets_vision.documents import passages, questions, read_documents, write_messages
-from datasets_vision.documents.passages import Document
-from datasets_vision.documents.questions import Question
+from datasets_vision.documents.build import read_documents, write_messages
+from datasets_vision.documents.passages import Document, passages
+from datasets_vision.documents.questions import Question, questions
 from vlm_ft.errors import DataError
 
 MANUAL = """# Pump P7

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from fpdf import FPDF
 
-from datasets_vision.documents import Block, Document, passages, read_documents
+from datasets_vision.documents.build import read_documents
+from datasets_vision.documents.passages import Block, Document, passages
 from datasets_vision.formats.contract import SetAside
 
 MARKDOWN = """---

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from datasets_vision.documents import Server, write_messages
+from datasets_vision.documents.build import write_messages
+from datasets_vision.documents.server import Server
 from tests.chat_server import Stub, serving
 from vlm_ft.errors import DataError
 
