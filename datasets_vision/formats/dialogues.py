@@ -11,7 +11,7 @@ from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import LabelledObject, Turn
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.drafts import TEXT, Draft, Drafts
-from datasets_vision.formats.table_files import Row, read_table, table_files
+from datasets_vision.formats.tables import Row, read_table, table_files
 
 OUTSIDE = "O"
 """The label of a word that fills no slot."""

@@ -16,7 +16,7 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.roles import IMAGE_FOLDERS, role_and_folders
-from datasets_vision.formats.table_files import DELIMITERS, Row, read_table
+from datasets_vision.formats.tables import DELIMITERS, Row, read_table
 from datasets_vision.images import image_size
 from datasets_vision.walk import IMAGE_SUFFIXES, folded, suffix_of, walk
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets_vision.formats.table_files import MAX_LINE
+from datasets_vision.formats.tables import MAX_LINE
 from datasets_vision.source import SetAside, Source, read, stream
 
 SHORT, LONG = 10_000, 200_000

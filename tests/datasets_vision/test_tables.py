@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from datasets_vision.formats.table_files import MAX_LINE
+from datasets_vision.formats.tables import MAX_LINE
 from datasets_vision.source import Reading, Source, read
 from tests.datasets_vision.made import reading
 from vlm_ft.errors import DataError

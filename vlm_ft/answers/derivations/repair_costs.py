@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from datasets_vision.formats.table_files import Row, read_table
+from datasets_vision.formats.tables import Row, read_table
 from vlm_ft.answers.derivations.estimate import CURRENCY, Key, Rate, RateCard
 from vlm_ft.errors import DataError, nearest
 
