@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 LOG = "deidentified.jsonl"
 NOTICE = "Text burned into the pixels is NOT removed. Check every file whose entry has text_areas or unchecked."
 KEY_BYTES = 32
-FRAMES_CHECKED = 3  # at most, per file: the first, the middle and the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +141,13 @@ def _copy(path: Path, relative: Path, out: Path, pseudonyms: Pseudonyms, name: s
 
 
 def _find_text(path: Path, dataset: Dataset) -> tuple[list[PixelBox], str | None]:
-    """The areas of likely text in the checked frames, and why any frames could not be checked."""
+    """The areas of likely text in the first, middle and last frames, and why any of them could not be checked."""
     import numpy as np
 
     areas: list[PixelBox] = []
     try:
         last = frame_count(path, dataset) - 1
-        for frame in sorted({round(last * part / (FRAMES_CHECKED - 1)) for part in range(FRAMES_CHECKED)}):
+        for frame in sorted({0, round(last / 2), last}):
             found = text_areas(np.asarray(open_image(View(path, frame))))
             areas += [box for box in found if box not in areas]
     except DataError as error:

@@ -102,7 +102,8 @@ class _Reader(HTMLParser):
         elif self._rows is not None:
             self._text.append(" ")
         elif tag in _HEADINGS:
-            self._end_heading(_HEADINGS[tag])
+            if text := self._take_text():
+                self.blocks.append(Block("heading", text.rstrip(" #"), level=_HEADINGS[tag]))
         elif tag in ("ul", "ol", "dl") and self._lists:
             self._end_list()
         elif tag == "dt":
@@ -134,10 +135,6 @@ class _Reader(HTMLParser):
     def _flush(self, kind: BlockKind = "paragraph") -> None:
         if text := self._take_text():
             self.blocks.append(Block(kind, text))
-
-    def _end_heading(self, level: int) -> None:
-        if text := self._take_text():
-            self.blocks.append(Block("heading", text.rstrip(" #"), level=level))
 
     def _end_item(self) -> None:
         if not self._lists:
