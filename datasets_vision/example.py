@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 BOX_SCALE = 1000
 """Boxes are stored normalised to 0..BOX_SCALE as (left, top, right, bottom)."""
@@ -114,6 +114,12 @@ class Example:
     group: str = ""
     source: str = ""
     role: str | None = None
+
+    @classmethod
+    def of_photo(cls, photo: Path, root: Path, label: Label, source: object, role: str | None, group: str = "") -> Self:
+        """An example of one photo; its id is the photo's path below `root`, without the suffix."""
+        name = photo.relative_to(root).with_suffix("").as_posix()
+        return cls(name, images=(photo,), label=label, group=group, source=str(source), role=role)
 
     @property
     def text(self) -> str:

@@ -159,13 +159,7 @@ class Pictures:
 
     def example(self, image: Path, label: Label, place: str, annotation: Path, role: str | None = None) -> Example:
         """An example of one image, with the given or detected role; its id is the image's path without the suffix."""
-        return Example(
-            id=image.relative_to(self.root).with_suffix("").as_posix(),
-            images=(image,),
-            label=label,
-            source=place,
-            role=role or self.role(image, annotation),
-        )
+        return Example.of_photo(image, self.root, label, place, role or self.role(image, annotation))
 
     def unreferenced(self) -> Iterator[SetAside]:
         """Set aside the images that `find` never returned, unless a broken file may have named them."""

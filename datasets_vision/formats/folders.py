@@ -132,10 +132,4 @@ def class_and_role(source: Source, path: Path, cells: dict[str, str]) -> tuple[s
 def _example(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Example]:
     image_class, role = class_and_role(source, path, cells)
     image_size(path)
-    yield Example(
-        id=path.relative_to(source.path).with_suffix("").as_posix(),
-        images=(path,),
-        label=Label(image_class=image_class, columns=cells),
-        source=str(path),
-        role=role,
-    )
+    yield Example.of_photo(path, source.path, Label(image_class, columns=cells), path, role)

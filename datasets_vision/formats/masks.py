@@ -108,9 +108,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
 
 def _example(root: Path, path: Path, mask: Path | None, series: list[int]) -> Iterator[Example | SetAside]:
-    relative = path.relative_to(root)
-    folders = relative.parent.parts
-    named = (part for part in folders if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
+    folders = path.relative_to(root).parent
+    named = (part for part in folders.parts if not role_of_folder(part) and part.lower() not in IMAGE_FOLDERS)
     image_class = next(named, None)
     size = image_size(path)
     if mask is None and not (image_class and _DEFECT_FREE.search(image_class)):
@@ -125,14 +124,8 @@ def _example(root: Path, path: Path, mask: Path | None, series: list[int]) -> It
             str(mask), f"an empty mask, though its class is {image_class!r}, so its objects count as unlabelled"
         )
         known = None
-    yield Example(
-        id=relative.with_suffix("").as_posix(),
-        images=(path,),
-        label=Label(image_class=image_class, objects=known),
-        group=_group(path.stem, series),
-        source=str(mask or path),
-        role=role_of_folders(relative.parent),
-    )
+    role, group = role_of_folders(folders), _group(path.stem, series)
+    yield Example.of_photo(path, root, Label(image_class, known), mask or path, role, group)
 
 
 def _objects(mask: Path, size: tuple[int, int], name: str) -> tuple[tuple[LabelledObject, ...], int]:

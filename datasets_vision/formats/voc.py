@@ -125,13 +125,8 @@ def _read_annotation(data_set: _Set, path: Path) -> Iterator[Example | SetAside]
     objects, faults = read_objects(drawn, lambda element: _object(element, size))
     yield from faults
     cells = data_set.labels.take(image.relative_to(data_set.source.path))
-    yield Example(
-        id=image.relative_to(data_set.source.path).with_suffix("").as_posix(),
-        images=(image,),
-        label=Label(cells.pop("class", "") or None, objects, cells),
-        source=str(path),
-        role=role,
-    )
+    label = Label(cells.pop("class", "") or None, objects, cells)
+    yield Example.of_photo(image, data_set.source.path, label, path, role)
 
 
 def _find_image(data_set: _Set, path: Path, root: Element) -> Path:

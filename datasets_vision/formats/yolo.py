@@ -105,13 +105,7 @@ def _read_image(data_set: _Set, image: Path, path: Path) -> Iterator[Example | S
     rows = ((f"{path}:{number}", (number, line.split())) for number, line in enumerate(lines, 1) if line.strip())
     objects, faults = read_objects(rows, lambda row: _object(data_set, *row, size, first))
     yield from faults
-    yield Example(
-        id=image.relative_to(data_set.root).with_suffix("").as_posix(),
-        images=(image,),
-        label=Label(objects=objects),
-        source=str(path),
-        role=_role(data_set, image),
-    )
+    yield Example.of_photo(image, data_set.root, Label(objects=objects), path, _role(data_set, image))
 
 
 def _lines(path: Path) -> list[str]:
