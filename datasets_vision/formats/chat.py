@@ -10,7 +10,6 @@ from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Turn
 from datasets_vision.formats.contract import Source
 from datasets_vision.formats.drafts import TEXT, Draft
-from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import TURNS, Entry
 
 PLACEHOLDER = "<image>"
@@ -72,9 +71,8 @@ def draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if not reply:
         raise DataError("", "the last assistant turn is empty", "write its text")
     images = images_of(source, record, conversation)
-    others, more = flatten_except(record, (*TURNS, *(_IMAGES if source.image is None else ())))
-    cells = {**others, TEXT: prompt[-1].text, "reply": reply}
-    return Draft(entry.name, entry.place, cells, more, before=prompt[:-1], images=images)
+    used = (*TURNS, *(_IMAGES if source.image is None else ()))
+    return Draft.of(entry, {TEXT: prompt[-1].text, "reply": reply}, used, before=prompt[:-1], images=images)
 
 
 def parse_messages(messages: Any) -> Conversation:

@@ -11,6 +11,7 @@ from typing import Any, Self
 from datasets_vision.errors import DataError, ImageError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, or_set_aside
+from datasets_vision.formats.flat import flatten, leaves
 from datasets_vision.formats.json_files import Entry, entries, json_files
 from datasets_vision.formats.roles import role_of_file
 from datasets_vision.images import image_size
@@ -44,6 +45,13 @@ class Draft:
     image_class: str | None = None
     objects: tuple[LabelledObject, ...] | None = None
     group: str = ""
+
+    @classmethod
+    def of(cls, entry: Entry, cells: Mapping[str, Any], used: Collection[str] = (), **facts: Any) -> Self:
+        """The draft of a JSON record with these cells, and with one for every value whose key is not in `used`."""
+        left = {key: value for key, value in entry.value.items() if key not in used}
+        others, more = flatten(leaves(left)) if left else ({}, {})
+        return cls(entry.name, entry.place, {**others, **cells}, more, **facts)
 
 
 Drafting = Callable[[Source, Entry, dict[str, Any]], Draft]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from datasets_vision.formats.contract import plain
@@ -25,12 +25,6 @@ def flatten(values: Iterable[Leaf]) -> tuple[dict[str, str], dict[str, str]]:
         if any(isinstance(part, int) for part in path):
             placed[".".join(map(str, path))] = text
     return {name: "\n".join(texts) for name, texts in named.items()}, placed
-
-
-def flatten_except(record: Mapping[str, Any], used: Iterable[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """`flatten` for the keys of a record that are not in `used`."""
-    left = {key: value for key, value in record.items() if key not in used}
-    return flatten(leaves(left)) if left else ({}, {})
 
 
 def leaves(value: Any, path: Steps = ()) -> Iterator[Leaf]:

@@ -9,7 +9,6 @@ from typing import Any
 from datasets_vision.errors import DataError
 from datasets_vision.formats.contract import Source, plain
 from datasets_vision.formats.drafts import TEXT, Draft
-from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry
 
 _OPTIONS = ("options", "choices")
@@ -39,14 +38,12 @@ def draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     letters = _letters(record, len(options))
     correct = _correct(record, options, letters)
     listed = "\n".join(f"{letter}) {option}" for letter, option in zip(letters, options, strict=True))
-    others, more = flatten_except(record, _USED)
     cells = {
-        **others,
         TEXT: f"{question.strip()}\n{listed}",
         "option": "+".join(letters[place] for place in correct),
         "answer": "; ".join(options[place] for place in correct),
     }
-    return Draft(entry.name, entry.place, cells, more)
+    return Draft.of(entry, cells, _USED)
 
 
 def _options(record: Mapping[str, Any]) -> list[str]:

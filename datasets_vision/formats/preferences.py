@@ -10,7 +10,6 @@ from datasets_vision.example import Turn
 from datasets_vision.formats.chat import Conversation, images_of, parse_messages
 from datasets_vision.formats.contract import Source
 from datasets_vision.formats.drafts import TEXT, Draft
-from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry
 
 _PAIR = ("chosen", "rejected")
@@ -54,11 +53,9 @@ def draft(source: Source, entry: Entry, record: dict[str, Any]) -> Draft:
     if not prompt.turns or prompt.turns[-1].role != "user":
         raise DataError("", "the prompt does not end with a user turn", "write the user's request")
     images = images_of(source, record, prompt)
-    others, more = flatten_except(record, [key for key in _USED if key != source.image])
+    used = [key for key in _USED if key != source.image]
     *before, last = prompt.turns
-    return Draft(
-        entry.name, entry.place, {**others, TEXT: last.text, **cells}, more, before=tuple(before), images=images
-    )
+    return Draft.of(entry, {TEXT: last.text, **cells}, used, before=tuple(before), images=images)
 
 
 def _pair(record: Mapping[str, Any], liked: str, disliked: str) -> tuple[Conversation, str, str]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from datasets_vision.formats.contract import Source, or_set_aside
 from datasets_vision.formats.drafts import Draft, Drafts, json_drafts
-from datasets_vision.formats.flat import flatten, leaves
-from datasets_vision.formats.json_files import Entry, first_objects, json_files
+from datasets_vision.formats.json_files import first_objects, json_files
 from datasets_vision.formats.xml_files import record_tag, xml_drafts
 from datasets_vision.walk import files_of
 
@@ -31,12 +29,7 @@ def read(source: Source) -> Iterator[Drafts]:
     """
     others = list(files_of(source.path, ".xml"))
     if not others or next(json_files(source.path), None) is not None:
-        yield from json_drafts(source, _draft)
+        yield from json_drafts(source, lambda _, entry, record: Draft.of(entry, {}))
     tag = source.record or record_tag(others)
     for path in others:
         yield Drafts(path, or_set_aside(path, xml_drafts(path, tag)))
-
-
-def _draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
-    cells, more = flatten(leaves(record))
-    return Draft(entry.name, entry.place, cells, more)

@@ -10,7 +10,6 @@ from datasets_vision.errors import DataError
 from datasets_vision.example import LabelledObject
 from datasets_vision.formats.contract import Source
 from datasets_vision.formats.drafts import TEXT, Draft
-from datasets_vision.formats.flat import flatten_except
 from datasets_vision.formats.json_files import Entry
 
 Spans = list[tuple[int, int]]
@@ -45,8 +44,7 @@ def draft(_: Source, entry: Entry, record: dict[str, Any]) -> Draft:
         LabelledObject(name, attributes={"text": text[start:end], "start": start, "end": end, **related[number]})
         for number, (name, start, end) in enumerate(placed)
     )
-    others, more = flatten_except(record, _USED)
-    return Draft(entry.name, entry.place, {**others, TEXT: text}, more, objects=objects)
+    return Draft.of(entry, {TEXT: text}, _USED, objects=objects)
 
 
 def _text(record: Mapping[str, Any]) -> tuple[str, Spans | None]:
