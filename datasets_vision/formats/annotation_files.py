@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import takewhile
@@ -47,11 +47,6 @@ def has_kind(path: Path, kind: str) -> bool:
     return False
 
 
-def kinds_of(path: Path) -> dict[Path, str | None]:
-    """Every JSON file with its kind, in natural order."""
-    return {file: json_kind(file) for file in files_of(path, ".json")}
-
-
 @lru_cache(maxsize=4096)
 def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
     """The key paths in the first part of a JSON file, which is not parsed as a whole."""
@@ -85,13 +80,18 @@ def json_kind(path: Path) -> str | None:
     return None
 
 
-def other_kinds(kinds: Mapping[Path, str | None], kind: str) -> Iterator[SetAside]:
-    """Set aside the files of other annotation formats."""
-    for file, other in kinds.items():
-        if other not in (None, kind):
-            yield SetAside(
-                str(file), f"contains {other} annotations, but the set was read as {kind}", "give this file as the path"
-            )
+def sorted_by_kind(path: Path, *read: str | None) -> tuple[list[Path], list[SetAside]]:
+    """The JSON files of the kinds to read, or the one given as the path; those of other kinds are set aside."""
+    kinds = {file: json_kind(file) for file in files_of(path, ".json")}
+    files = [file for file, kind in kinds.items() if kind in read or file == path]
+    others = [
+        SetAside(
+            str(file), f"contains {kind} annotations, but the set was read as {read[0]}", "give this file as the path"
+        )
+        for file, kind in kinds.items()
+        if kind not in (None, *read)
+    ]
+    return files, others
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, check_size, read_files, sorted_by_kind
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_cursor import Cursor, Member
 from datasets_vision.formats.shapes import Annotation, Size, area, excerpt, normalised_outline, read_objects
@@ -54,10 +54,9 @@ class _File:
 
 def read(source: Source) -> Iterator[Example | SetAside]:
     """A listed image without annotations has no objects; an image that no file lists is set aside."""
-    kinds = kinds_of(source.path)
-    files = [file for file, kind in kinds.items() if kind == "coco" or file == source.path]
+    files, others = sorted_by_kind(source.path, "coco")
     yield from read_files(source, files, "COCO JSON", lambda pictures, path: _read_file(pictures, _loaded(path)))
-    yield from other_kinds(kinds, "coco")
+    yield from others
 
 
 def _read_file(pictures: Pictures, file: _File) -> Iterator[Example | SetAside]:

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject, Turn
-from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds
+from datasets_vision.formats.annotation_files import Pictures, sorted_by_kind
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside, plain
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Point, Size, read_objects, rotated_corners
@@ -65,8 +65,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     unlabelled. The folder may be the pool from which the tasks were drawn, so all images without a task are reported in
     one entry.
     """
-    kinds = kinds_of(source.path)
-    files = [file for file, kind in kinds.items() if kind == "label_studio" or file == source.path]
+    files, others = sorted_by_kind(source.path, "label_studio")
     if not files:
         raise DataError(source.path, "no Label Studio JSON found", "export as JSON and give the file")
     pictures = Pictures.of(source.path, source.image_folder)
@@ -84,7 +83,7 @@ def read(source: Source) -> Iterator[Example | SetAside]:
         yield SetAside(
             str(pictures.root), f"contains {left} images without a task", "annotate those that belong to the set"
         )
-    yield from other_kinds(kinds, "label_studio")
+    yield from others
 
 
 def _read_tasks(source: Source, pictures: Pictures, path: Path, tasks: list[Any]) -> Iterator[Example | SetAside]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets_vision.errors import DataError
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, check_size, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, check_size, read_files, sorted_by_kind
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import Annotation, Size, bounds, excerpt, read_objects
@@ -22,12 +22,11 @@ def read(source: Source) -> Iterator[Example | SetAside]:
 
     The flags that are set on a shape, its group and its description are attributes; the image's flags are columns.
     """
-    kinds = kinds_of(source.path)
-    files = [file for file, kind in kinds.items() if kind in ("labelme", None)]
+    files, others = sorted_by_kind(source.path, "labelme", None)
     yield from read_files(
         source, files, "labelme JSON", lambda pictures, path: or_set_aside(path, _read_file(pictures, path))
     )
-    yield from other_kinds(kinds, "labelme")
+    yield from others
 
 
 def _read_file(pictures: Pictures, path: Path) -> Iterator[Example | SetAside]:

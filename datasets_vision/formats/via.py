@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets_vision.errors import DataError, nearest
 from datasets_vision.example import Example, Label, LabelledObject
-from datasets_vision.formats.annotation_files import Pictures, kinds_of, other_kinds, read_files
+from datasets_vision.formats.annotation_files import Pictures, read_files, sorted_by_kind
 from datasets_vision.formats.contract import SetAside, Source, or_set_aside
 from datasets_vision.formats.json_files import read_json
 from datasets_vision.formats.shapes import (
@@ -51,13 +51,12 @@ def read(source: Source) -> Iterator[Example | SetAside]:
     the most distinct values. Regions without any attribute are named by `rename: {"": ...}`. A listed image without
     regions has no objects; an image that no file lists is set aside.
     """
-    kinds = kinds_of(source.path)
-    files = [file for file, kind in kinds.items() if kind == "via" or file == source.path]
+    files, others = sorted_by_kind(source.path, "via")
     parts = dict(_with_parts(source.path, files))
     yield from read_files(
         source, list(parts), "VIA JSON", lambda pictures, path: _read_file(source, pictures, path, parts[path])
     )
-    yield from other_kinds(kinds, "via")
+    yield from others
 
 
 def _read_file(source: Source, pictures: Pictures, path: Path, parts: Path | None) -> Iterator[Example | SetAside]:
