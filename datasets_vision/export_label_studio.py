@@ -188,8 +188,7 @@ def _data(example: Example, addresses: list[str]) -> dict[str, Any]:
 
 def _results(label: Label, sizes: list[Size], kinds: Mapping[str, str]) -> Iterator[Result]:
     if label.image_class is not None:
-        value = {"choices": [label.image_class]}
-        yield {"id": "class", "from_name": IMAGE_CLASS, "to_name": "shown", "type": "choices", "value": value}
+        yield {"id": "class", **_result(IMAGE_CLASS, "choices", {"choices": [label.image_class]})}
     for name, value in label.columns.items():
         yield {"id": f"column {name}", **_stated("column", name, value, kinds)}
     for index, obj in enumerate(label.objects or ()):
@@ -212,7 +211,11 @@ def _stated(scope: str, name: str, value: Any, kinds: Mapping[str, str]) -> Resu
     elif kind == "number":
         entry = {"number": value}
     control = f"{scope}:json.{name}" if kind == "json" else f"{scope}.{name}"
-    return {"from_name": control, "to_name": "shown", "type": "textarea" if kind == "json" else kind, "value": entry}
+    return _result(control, "textarea" if kind == "json" else kind, entry)
+
+
+def _result(control: str, kind: str, value: dict[str, Any], **more: Any) -> Result:
+    return {"from_name": control, "to_name": "shown", "type": kind, "value": value, **more}
 
 
 def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
@@ -220,21 +223,15 @@ def _drawn(obj: LabelledObject, sizes: list[Size]) -> Result:
     shape = _shape(obj)
     if shape == "span":
         words = {key: obj.attributes[key] for key in _SPAN if key in obj.attributes}
-        return {"from_name": "span", "to_name": "shown", "type": "labels", "value": {**words, "labels": [obj.name]}}
+        return _result("span", "labels", {**words, "labels": [obj.name]})
     if not shape or not sizes:
-        return {"from_name": UNPLACED, "to_name": "shown", "type": "textarea", "value": {"text": [obj.name]}}
+        return _result(UNPLACED, "textarea", {"text": [obj.name]})
     index = photo_of(obj, len(sizes))
-    several = {"item_index": index} if len(sizes) > 1 else {}
-    return {
-        "from_name": shape,
-        "to_name": "shown",
-        "type": f"{shape}labels",
-        "original_width": sizes[index][0],
-        "original_height": sizes[index][1],
-        "image_rotation": 0,
-        "value": {**_place(obj, shape), f"{shape}labels": [obj.name]},
-        **several,
-    }
+    width, height = sizes[index]
+    image = {"original_width": width, "original_height": height, "image_rotation": 0}
+    if len(sizes) > 1:
+        image["item_index"] = index
+    return _result(shape, f"{shape}labels", {**_place(obj, shape), f"{shape}labels": [obj.name]}, **image)
 
 
 def _place(obj: LabelledObject, shape: str) -> dict[str, Any]:
