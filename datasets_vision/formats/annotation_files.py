@@ -31,7 +31,6 @@ _COCO = {
     ("categories", "[]", "supercategory"),
 }
 _LABEL_STUDIO = {("[]", "annotations"), ("[]", "predictions"), ("[]", "completions")}
-_HEAD = 1 << 16  # bytes read to recognise a JSON file
 _MAX_SAMPLED = 8  # files read per folder to recognise its format
 _DEPTH = 5
 _TOKEN = re.compile(r'"((?:[^"\\]|\\.)*+)(?:"|\Z)(\s*:)?|[{}\[\]]', re.DOTALL)
@@ -52,7 +51,7 @@ def _key_paths(path: Path, _changed: int, _size: int) -> frozenset[KeyPath]:
     """The key paths in the first part of a JSON file, which is not parsed as a whole."""
     found: set[KeyPath] = set()
     lead: list[str] = []  # for each open container: "[]" for a list, else the last key read
-    for token in _TOKEN.finditer(head_of(path, _HEAD)):
+    for token in _TOKEN.finditer(head_of(path)):
         match token[0][0]:
             case "{" | "[" as opening:
                 lead.append("[]" if opening == "[" else "")

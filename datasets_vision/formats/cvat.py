@@ -17,14 +17,13 @@ from datasets_vision.formats.xml_files import LINE, parse_xml, with_places
 from datasets_vision.images import image_size
 from datasets_vision.walk import files_of
 
-_HEAD = 1 << 16  # bytes; the part before the first image grows with the project's labels
 _CORNERS = ("xtl", "ytl", "xbr", "ybr")
 
 
 def matches(path: Path) -> bool:
     """An XML file whose root is <annotations>."""
     first = next(files_of(path, ".xml"), None)
-    head = head_of(first, _HEAD) if first else ""
+    head = head_of(first) if first else ""
     return "<annotations>" in head and any(sign in head for sign in ("<meta>", "<image ", "<track "))
 
 

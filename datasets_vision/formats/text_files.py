@@ -6,6 +6,8 @@ from pathlib import Path
 
 from datasets_vision.errors import DataError
 
+_HEAD = 1 << 16  # bytes: in CVAT's XML, the part before the first image grows with the project's labels
+
 
 def read_text(path: Path, max_bytes: int, remedy: str = "split it into parts") -> str:
     """A file's text without a byte order mark; raises DataError for more than `max_bytes`, and as `decoded` does."""
@@ -19,8 +21,8 @@ def read_text(path: Path, max_bytes: int, remedy: str = "split it into parts") -
     return decoded(path, without_mark(path, data))
 
 
-def head_of(path: Path, max_bytes: int) -> str:
-    """The beginning of a file, without a byte order mark; bytes that are not UTF-8 are replaced."""
+def head_of(path: Path, max_bytes: int = _HEAD) -> str:
+    """The beginning of a file, by which to recognise it, without a byte order mark; bytes not in UTF-8 are replaced."""
     with path.open("rb") as file:
         return file.read(max_bytes).decode("utf-8-sig", errors="replace")
 

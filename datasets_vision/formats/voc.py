@@ -27,7 +27,6 @@ from datasets_vision.walk import IMAGE_SUFFIXES, folded, walk
 
 _ANNOTATIONS = "Annotations"
 _IMAGE_FOLDERS = ("JPEGImages", "images", "Images")
-_HEAD = 2000  # bytes read to recognise an XML file
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
@@ -49,7 +48,7 @@ def matches(path: Path) -> bool:
         return False
     if (path / _ANNOTATIONS).is_dir():
         return True
-    return "<annotation" in head_of(first, _HEAD)
+    return "<annotation" in head_of(first)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -154,7 +153,8 @@ def _object(element: Element, size: Size) -> LabelledObject:
     name = (element.findtext("name") or "").strip()
     if not name:
         raise DataError("", "an object without a name", "write its <name>")
-    attributes = {key: _plain(text) for key in ("difficult", "truncated", "pose") if (text := element.findtext(key))}
+    given = {key: (element.findtext(key) or "").strip() for key in ("difficult", "truncated", "pose")}
+    attributes = {key: {"0": False, "1": True}.get(text, text) for key, text in given.items() if text}
     corners = [element.findtext(f"bndbox/{corner}") or "" for corner in _CORNERS]
     return Annotation(name, size, attributes | _cvat_attributes(element)).box(corners, overrun=0)
 
@@ -166,8 +166,3 @@ def _cvat_attributes(element: Element) -> dict[str, bool | str]:
         for found in element.iterfind("attributes/attribute")
     )
     return {name: {"true": True, "false": False}.get(value.lower(), value) for name, value in pairs if name and value}
-
-
-def _plain(text: str) -> bool | str:
-    """The flags 0 and 1 as booleans, other words unchanged."""
-    return {"0": False, "1": True}.get(text.strip(), text.strip())

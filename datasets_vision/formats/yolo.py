@@ -76,7 +76,7 @@ def _label_files(root: Path) -> Iterator[Path]:
 
 def _starts_with_row(file: Path) -> bool:
     """Whether the first line with words is a class number and at least four normalised coordinates."""
-    lines = head_of(file, 4096).splitlines()
+    lines = head_of(file).splitlines()
     words = next((line.split() for line in lines if line.strip()), [])
     if len(words) < 5 or not words[0].isdecimal():
         return False
