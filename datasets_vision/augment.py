@@ -93,8 +93,6 @@ def steps_of(preset: str) -> tuple[Step, ...]:
 def broken_word(preset: str, labels: Iterable[str]) -> tuple[str, str] | None:
     """The first (label, word) that the preset makes wrong, such as ("left_door", "left") for a flip; None if safe."""
     words = frozenset[str]().union(*(BROKEN_WORDS.get(name, frozenset()) for name, _ in steps_of(preset)))
-    if not words:
-        return None
     for label in labels:
         for word in re.findall(r"[a-z]+", label.lower().replace("l/h", "lh").replace("r/h", "rh")):
             if word in words:

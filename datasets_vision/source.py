@@ -45,14 +45,9 @@ def read(source: Source, known: Sequence[Item] | None = None) -> Reading:
     whole source is unusable: the path does not exist, the folder is empty, the format is unknown, or no item can be
     used.
     """
-    examples: list[Example] = []
-    set_aside: list[SetAside] = []
-    for item in stream(source, known):
-        if isinstance(item, Example):
-            examples.append(item)
-        else:
-            set_aside.append(item)
-    return Reading(tuple(examples), tuple(set_aside))
+    items = list(stream(source, known))
+    examples = tuple(item for item in items if isinstance(item, Example))
+    return Reading(examples, tuple(item for item in items if isinstance(item, SetAside)))
 
 
 def kept(source: Source) -> list[Item]:

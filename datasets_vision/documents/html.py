@@ -38,7 +38,6 @@ def read_html(text: str) -> tuple[str, list[Block]]:
     reader = _Reader()
     reader.feed(text)
     reader.close()
-    reader.finish()
     return reader.title, list(_with_definitions(reader.blocks))
 
 
@@ -120,8 +119,9 @@ class _Reader(HTMLParser):
         if not self._hidden:
             self._text.append(data)
 
-    def finish(self) -> None:
+    def close(self) -> None:
         """Close all tables and lists that the page left open."""
+        super().close()
         if self._rows is not None:
             self._end_table()
         while self._lists:

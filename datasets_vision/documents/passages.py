@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Literal
 
 MAX_PASSAGE = 1200
@@ -179,9 +180,6 @@ def _cut_overlong(parts: Iterable[str], max_length: int) -> list[str]:
     """The parts; one that is too long is cut between words, and an overlong word anywhere."""
     short: list[str] = []
     for part in parts:
-        if len(part) <= max_length:
-            short.append(part)
-            continue
-        words = [word[at : at + max_length] for word in part.split() for at in range(0, len(word), max_length)]
-        short += packed(words, max_length)
+        words = " ".join(part.split())
+        short += [part] if len(part) <= max_length else wrap(words, max_length, break_on_hyphens=False)
     return short
