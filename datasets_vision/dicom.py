@@ -141,24 +141,21 @@ def open_dicom(view: View) -> PILImage:
     99th percentiles. Raises DataError if the file has no picture, is damaged or too large, or if the window does not
     apply.
     """
-    with damaged_tags(view.path):
-        return _opened(view, header(view.path))
-
-
-def _opened(view: View, dataset: Dataset) -> PILImage:
     from PIL import Image
 
-    values = _values(view, dataset)
-    kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2")).strip()
-    if is_grey(dataset) and values.ndim == 2:
-        return Image.fromarray(_grey(view, dataset, values, inverted=kind == "MONOCHROME1")).convert("RGB")
-    if view.window not in (None, TAG):
-        raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
-    try:
-        return Image.fromarray(_coloured(dataset, values, palette=kind == "PALETTE COLOR"))
-    except Exception as error:
-        reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
-        raise ImageError(view.path, reason, "export it again") from None
+    with damaged_tags(view.path):
+        dataset = header(view.path)
+        values = _values(view, dataset)
+        kind = str(dataset.get("PhotometricInterpretation", "MONOCHROME2")).strip()
+        if is_grey(dataset) and values.ndim == 2:
+            return Image.fromarray(_grey(view, dataset, values, inverted=kind == "MONOCHROME1")).convert("RGB")
+        if view.window not in (None, TAG):
+            raise DataError(view.path, "a window does not apply to a colour picture", "leave it out")
+        try:
+            return Image.fromarray(_coloured(dataset, values, palette=kind == "PALETTE COLOR"))
+        except Exception as error:
+            reason = f"its colours ({kind}) cannot be read ({type(error).__name__})"
+            raise ImageError(view.path, reason, "export it again") from None
 
 
 def _size(path: Path, dataset: Dataset) -> tuple[int, int]:

@@ -292,7 +292,11 @@ def _pixels(percent: Any, size: Size) -> Point:
 def _task_values(source: Source, task: _Task) -> tuple[str | None, dict[str, Any], list[SetAside]]:
     """The image's class and the columns, from the results for the whole task, and the results that were set aside."""
     kind: str | None = None
-    columns: dict[str, Any] = {} if task.own else _data_columns(source, task.data)
+    columns: dict[str, Any] = {}
+    if not task.own:
+        shown = source.shown()
+        stated = {key: value for key, value in task.data.items() if key not in shown and not _is_image(value)}
+        columns = {key: value for key, value in stated.items() if isinstance(value, str | int | float)}
     faults: list[SetAside] = []
     for group in task.results.values():
         if _is_region(group):
@@ -309,12 +313,6 @@ def _task_values(source: Source, task: _Task) -> tuple[str | None, dict[str, Any
             else:
                 columns[key] = value
     return kind, columns, faults
-
-
-def _data_columns(source: Source, data: Mapping[str, Any]) -> dict[str, Any]:
-    shown = source.shown()
-    plain_values = {key: value for key, value in data.items() if isinstance(value, str | int | float)}
-    return {key: value for key, value in plain_values.items() if key not in shown and not _is_image(value)}
 
 
 def _control(result: dict[str, Any]) -> str:

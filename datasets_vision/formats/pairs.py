@@ -38,7 +38,8 @@ class _Listed(NamedTuple):
 
 def matches(path: Path) -> bool:
     """A tested photo with its template, and a folder of text files whose name ends with _not."""
-    return any(_is_tested(file) and _text_of(file) is not None and _template_of(file).is_file() for file in walk(path))
+    tested = filter(_is_tested, walk(path))
+    return any(_text_of(file) is not None and _twin(file, _TEST, _TEMPLATE).is_file() for file in tested)
 
 
 def read(source: Source) -> Iterator[Example | SetAside]:
@@ -56,8 +57,8 @@ def read(source: Source) -> Iterator[Example | SetAside]:
             yield from or_set_aside(path, _example(source.path, path, lists))
         elif not path.stem.endswith(_TEMPLATE):
             yield SetAside(str(path), f"its name ends with neither {_TEMPLATE} nor {_TEST}")
-        elif not _tested_of(path).is_file():
-            yield SetAside(str(path), f"a template without its photo {_tested_of(path).name}")
+        elif not (tested := _twin(path, _TEMPLATE, _TEST)).is_file():
+            yield SetAside(str(path), f"a template without its photo {tested.name}")
     for stem, listed in lists.items():
         yield SetAside(listed.place, f"{stem!r} is listed in {listed.role!r} but missing")
 
@@ -66,12 +67,9 @@ def _is_tested(path: Path) -> bool:
     return path.stem.endswith(_TEST) and path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _template_of(tested: Path) -> Path:
-    return tested.with_name(tested.stem.removesuffix(_TEST) + _TEMPLATE + tested.suffix)
-
-
-def _tested_of(template: Path) -> Path:
-    return template.with_name(template.stem.removesuffix(_TEMPLATE) + _TEST + template.suffix)
+def _twin(photo: Path, own: str, other: str) -> Path:
+    """The other photo of a pair, whose name ends with `other` instead of `own`."""
+    return photo.with_name(photo.stem.removesuffix(own) + other + photo.suffix)
 
 
 def _text_of(tested: Path) -> Path | None:
@@ -101,7 +99,7 @@ def _example(root: Path, tested: Path, lists: dict[str, _Listed]) -> Iterator[Ex
     relative = tested.relative_to(root)
     stem = relative.with_name(tested.stem.removesuffix(_TEST)).as_posix()
     listed = lists.pop(stem, None)
-    text, template = _text_of(tested), _template_of(tested)
+    text, template = _text_of(tested), _twin(tested, _TEST, _TEMPLATE)
     size = image_size(tested)
     width, height = image_size(template)
     if (width, height) != size:
