@@ -21,7 +21,6 @@ from datasets_vision.synthetic.textures import (
     fractal,
     grain,
     hsv,
-    maybe_transposed,
     noise,
     shade,
     soften,
@@ -126,7 +125,8 @@ def _render(rng: Generator, skin: Skin, size: int, holes: list[int]) -> Picture:
 
 def _finish(rng: Generator, skin: Skin, size: int) -> Picture:
     if skin.finish == "bare":
-        field = 0.6 * maybe_transposed(streaks(rng, size, rng.uniform(60, 300)), rng) + 0.8 * noise(rng, size, 3)
+        lines = streaks(rng, size, rng.uniform(60, 300))
+        field = 0.6 * (lines.T if rng.random() < 0.5 else lines) + 0.8 * noise(rng, size, 3)
         return tinted(field, hsv(0.6, rng.uniform(0, 0.06), rng.uniform(0.5, 0.75)), rng.uniform(0.04, 0.1))
     base = hsv(rng.uniform(0.1, 0.65), rng.uniform(0, 0.08), rng.uniform(0.65, 0.9))
     field = fractal(rng, size, 3, 3) + 0.3 * grain(rng, size, 0.7)

@@ -59,8 +59,6 @@ REPLACED = ("shattered_glass", "broken_lamp")
 SECOND_DAMAGE_SHARE = 0.35  # share of damaged cars with a second damaged area, of any kind
 MIN_PANEL_SHARE = 0.012  # share of the picture that a panel must fill to be damaged
 
-Mask = NDArray[np.bool_]
-
 
 def car_scene(rng: Generator, size: int, kind: str) -> Scene:
     """A part of a car, near or far, with up to three damaged areas, the first of the requested kind ("none": intact).
@@ -205,7 +203,7 @@ def _reflection(rng: Generator, height: Field) -> Field:
     return np.asarray(sky + crease + rng.uniform(0.02, 0.1) * noise(rng, size, 4, 2), np.float32)
 
 
-def _damage(rng: Generator, picture: Picture, kind: str, part: Mask) -> Mask:
+def _damage(rng: Generator, picture: Picture, kind: str, part: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Draw the damage on the part and nowhere else; returns its mask, (size, size)."""
     size, area = len(part), int(part.sum())
     depth = cv2.distanceTransform(part.astype(np.uint8), cv2.DIST_L2, 3)

@@ -24,9 +24,6 @@ class Part:
     form: Form = "flat"
 
 
-Shape = Callable[[Generator], list[Part]]
-
-
 def box(left: float, top: float, right: float, bottom: float) -> Points:
     return np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32)
 
@@ -94,7 +91,7 @@ def scissors(rng: Generator) -> list[Part]:
     return [*parts, Part(oval(0, 0.1, 0.07, 0.07, 8), "deep")]
 
 
-OBJECTS: dict[str, tuple[Shape, tuple[str, ...]]] = {
+OBJECTS: dict[str, tuple[Callable[[Generator], list[Part]], tuple[str, ...]]] = {
     "padlock": (padlock, ("metal",)),
     "spanner": (spanner, ("metal",)),
     "light_bulb": (light_bulb, ("glass",)),

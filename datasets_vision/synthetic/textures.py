@@ -48,17 +48,8 @@ def grain(rng: Generator, size: int, sigma: float = 0.0) -> Field:
 
 def streaks(rng: Generator, size: int, length: float, fine: float = 1.0) -> Field:
     """Vertical streaks `length` pixels long and about `fine` pixels wide, unit variance."""
-    return standardised(noise(rng, size, size / fine, max(2.0, size / length)))
-
-
-def standardised(field: Field) -> Field:
-    """The field scaled to zero mean and unit variance."""
+    field = noise(rng, size, size / fine, max(2.0, size / length))
     return np.asarray((field - field.mean()) / (field.std() + 1e-6), np.float32)
-
-
-def maybe_transposed(field: Field, rng: Generator) -> Field:
-    """The square field, transposed half of the time."""
-    return np.ascontiguousarray(field.T) if rng.random() < 0.5 else field
 
 
 @lru_cache(maxsize=16)
