@@ -61,7 +61,7 @@ def export(examples: Sequence[Example], out: Path, root: Path | None = None, *, 
     images = [path_of(picture).absolute() for example in shown for picture in example.images]
     folders = [image.parent for image in images] or [Path()]
     storage = (root or Path(os.path.commonpath(folders))).absolute()
-    values = _values_by_control(shown)
+    values = _grouped(pair for example in shown for pair in _values(example.label))
     kinds = {control: _kind(given) for control, given in values.items()}
     tasks = [_task(example, number, storage, kinds, predicted) for number, example in enumerate(shown, 1)]
     with whole_file(out) as part, whole_file(interface) as beside:
@@ -91,11 +91,10 @@ def _showable(examples: Iterable[Example]) -> tuple[list[Example], list[SetAside
     return shown, aside
 
 
-def _values_by_control(examples: Iterable[Example]) -> dict[str, list[Any]]:
+def _grouped(pairs: Iterable[tuple[str, Any]]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = defaultdict(list)
-    for example in examples:
-        for control, value in _values(example.label):
-            found[control].append(value)
+    for key, value in pairs:
+        found[key].append(value)
     return found
 
 
@@ -258,26 +257,20 @@ def _labelling_interface(examples: Sequence[Example], values: dict[str, list[Any
     classes = dict.fromkeys(example.label.image_class for example in examples if example.label.image_class)
     if classes:
         _add_options(view, "Choices", "Choice", {"name": IMAGE_CLASS, "toName": "shown"}, classes)
-    for shape, names in _names_by_shape(examples).items():
+    objects = [obj for example in examples for obj in example.label.objects or ()]
+    for shape, names in _grouped((_shape(obj), obj.name) for obj in objects).items():
         if shape:
-            _add_options(view, f"{_TAGS[shape]}Labels", "Label", {"name": shape, "toName": "shown"}, names)
+            control = {"name": shape, "toName": "shown"}
+            _add_options(view, f"{_TAGS[shape]}Labels", "Label", control, dict.fromkeys(names))
         else:
             SubElement(view, "TextArea", name=UNPLACED, toName="shown")
-    for control, given in values.items():
-        _add_control(view, control, kinds[control], given)
+    for name, given in values.items():
+        _add_control(view, name, kinds[name], given)
     indent(view)
     return tostring(view, encoding="unicode") + "\n"
 
 
 _TAGS = {"rectangle": "Rectangle", "polygon": "Polygon", "keypoint": "KeyPoint", "span": ""}
-
-
-def _names_by_shape(examples: Sequence[Example]) -> dict[str, dict[str, None]]:
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    for example in examples:
-        for obj in example.label.objects or ():
-            found[_shape(obj)][obj.name] = None
-    return found
 
 
 def _add_options(view: Element, tag: str, option: str, attributes: dict[str, str], words: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from datasets_vision.cases import joined
 from datasets_vision.errors import DataError, nearest
-from datasets_vision.example import Example, Label, LabelledObject, path_of
+from datasets_vision.example import Example, Label, path_of
 from datasets_vision.formats import FORMATS, detect
 from datasets_vision.formats.contract import FOLDER, SetAside, Source, or_set_aside, plain, shortened
 from datasets_vision.formats.drafts import Drafts
@@ -244,7 +244,9 @@ def _renamed_example(source: Source, example: Example, unused: _Unused) -> Examp
         unused.note(example.label)
         written = example.label.image_class
         image_class = None if written is None else _renamed(source, written)
-        label = Label(image_class, _objects(source, example.label), _columns(source, example.label))
+        objects = example.label.objects
+        objects = objects and tuple(replace(obj, name=_renamed(source, obj.name)) for obj in objects)
+        label = Label(image_class, objects, _columns(source, example.label))
         unused.note_renamed(label)
         return replace(example, label=label, group=_group(source, example))
     except DataError as error:
@@ -275,12 +277,6 @@ def _image_class(source: Source, example: Example) -> str | None:
     if found is None or not found[1]:
         raise DataError("", f"image_class {source.image_class!r} matches nothing in {stem!r}")
     return str(found[1])
-
-
-def _objects(source: Source, label: Label) -> tuple[LabelledObject, ...] | None:
-    if label.objects is None:
-        return None
-    return tuple(replace(obj, name=_renamed(source, obj.name)) for obj in label.objects)
 
 
 def _columns(source: Source, label: Label) -> dict[str, Any]:

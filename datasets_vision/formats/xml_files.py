@@ -93,20 +93,15 @@ def _tag(element: Element) -> str:
     return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
 
 
-def _words(text: str) -> str:
-    """A text without indentation: no blank lines, one space between words."""
-    lines = (" ".join(line.split()) for line in text.splitlines())
-    return "\n".join(line for line in lines if line)
-
-
 def _leaves(element: Element, path: Steps, without: str | None = None) -> Iterator[Leaf]:
-    """The attributes and texts below an element; elements inside running text count as text."""
+    """The attributes and unindented texts below an element; elements inside running text count as text."""
     for name, value in element.attrib.items():
         if name != LINE:
             yield (*path, name.rpartition("}")[2]), value
     parts = [part for part in element if _tag(part)]
     if not parts or any((part.tail or "").strip() for part in parts):
-        yield path, _words("".join(element.itertext()))
+        lines = (" ".join(line.split()) for line in "".join(element.itertext()).splitlines())
+        yield path, "\n".join(filter(None, lines))
         return
     repeated = Counter(_tag(part) for part in parts)
     seen: Counter[str] = Counter()
