@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from vlm_ft.answers.average_precision import average_precisions
 from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
+from vlm_ft.answers.intervals import Figure, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 
@@ -38,8 +38,8 @@ Pair = tuple[Any, Any]
 """A true value and the answered one, which is None if the answer failed or lacks the field."""
 
 
-class Metric(Strict):
-    """One figure with its 95 % interval, over `count` examples.
+class Metric(Figure):
+    """One figure over `count` examples.
 
     `field` is "" for `valid`, the share of predictions without an error. Values are 0..1 and higher is better, except
     for those in `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
@@ -47,16 +47,7 @@ class Metric(Strict):
 
     field: str
     name: str
-    value: float
-    low: float
-    high: float
     count: int
-
-    @classmethod
-    def of(cls, field: str, name: str, value: float, interval: Interval, count: int) -> Metric:
-        """A figure whose interval is widened to include the value, which rounding or skew can leave outside."""
-        low, high = interval
-        return cls(field=field, name=name, value=value, low=min(value, low), high=max(value, high), count=count)
 
 
 def measure(
@@ -189,7 +180,7 @@ class _Tally:
         sums = summed(np.asarray(self.rows, dtype=float), clusters)
         value = float((self.statistic or mean)(sums.sum(axis=0)))
         interval = share_interval(sums) if self.statistic is None else bca_interval(sums, self.statistic, self.top)
-        return Metric.of(self.field, self.name, value, interval, len(self.rows))
+        return Metric(field=self.field, name=self.name, count=len(self.rows), **dict(Figure.of(value, interval)))
 
 
 def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
@@ -240,7 +231,7 @@ def _average_precisions(
         return []
     answers = [predictions[row].fields.get(field.name) for row in seen]
     found = average_precisions(field.kind, [truths[row][field.name] for row in seen], answers, clusters[seen])
-    return [Metric.of(field.name, name, value, interval, len(seen)) for name, (value, interval) in found.items()]
+    return [Metric(field=field.name, name=name, count=len(seen), **dict(figure)) for name, figure in found.items()]
 
 
 def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] | None, named: bool = True) -> Row:

@@ -5,9 +5,8 @@ Figures "before fitting" are computed from the calibrated answers, since temperi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import log
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distributions_with_truth
 from vlm_ft.answers.confidence import FLOOR, Confidence, at_temperatures, closed_fields, tempered
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import (
-    RESAMPLES,
-    Interval,
-    bca_interval,
-    clusters_of,
-    mean,
-    percentile_interval,
-    share_interval,
-    summed,
-)
+from vlm_ft.answers.intervals import RESAMPLES, Figure, clusters_of
 from vlm_ft.answers.kinds import Flag, Strict
 from vlm_ft.answers.prediction import Distribution, Prediction
 from vlm_ft.answers.task import Values
@@ -34,35 +24,6 @@ BY_LOGPROB = "by mean log-probability"  # the ranking that others use, and that 
 FALSE_REJECTS = (0.01, 0.05, 0.10)
 
 Pairs = Sequence[tuple[Distribution, str]]
-
-
-class Figure(Strict):
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, value: float, interval: Interval) -> Figure:
-        """The value with its interval, widened if rounding or skew leaves the value outside."""
-        low, high = interval
-        return cls(value=value, low=min(value, low), high=max(value, high))
-
-    @classmethod
-    def resampled(cls, figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Figure:
-        """A figure of these columns, (examples,) each, with its percentile interval."""
-        return cls.of(figure(*columns), percentile_interval(figure, clusters, *columns))
-
-    @classmethod
-    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
-        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent.
-
-        With `clusters` None, each example is its own cluster.
-        """
-        clusters = np.arange(len(flags)) if clusters is None else clusters
-        rows = np.column_stack([flags, np.ones(len(flags))])
-        return cls.of(float(flags.mean()), share_interval(summed(rows, clusters)))
 
 
 class Bin(Strict):
@@ -228,15 +189,10 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
         count=len(pairs),
         ece=Figure.resampled(expected_calibration_error, clusters, sure, right),
         band=_band(sure),
-        brier=_mean(squares, clusters, 2.0),
-        log_loss=_mean(losses, clusters, None),
+        brier=Figure.mean(squares, clusters, top=2.0),
+        log_loss=Figure.mean(losses, clusters),
         bins=tuple(_bins(sure, right)),
     )
-
-
-def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | None) -> Figure:
-    rows = np.column_stack([values, np.ones(len(values))])
-    return Figure.of(float(np.mean(values)), bca_interval(summed(rows, clusters), mean, top))
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:

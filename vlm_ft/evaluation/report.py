@@ -10,13 +10,14 @@ from pathlib import Path
 
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
-from vlm_ft.evaluation.reliability import Coverage, Figure
+from vlm_ft.evaluation.reliability import Coverage
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
 from vlm_ft.pages import markdown_table, rendered

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, summed
+from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import case_score, field_score
 from vlm_ft.answers.prediction import Prediction
@@ -157,10 +157,9 @@ def _enough(groups: NDArray[np.int64]) -> bool:
 
 def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:
     """`scores`: (examples, 2), of the current adapter and of the candidate."""
-    gains = np.column_stack([scores[:, 1] - scores[:, 0], np.ones(len(scores))])
-    low, high = bca_interval(summed(gains, groups), mean, top=None)
+    gain = Figure.mean(scores[:, 1] - scores[:, 0], groups)
     current, candidate = scores.mean(axis=0)
-    return Slice(name=name, count=len(scores), current=float(current), candidate=float(candidate), low=low, high=high)
+    return Slice(name=name, count=len(scores), current=current, candidate=candidate, low=gain.low, high=gain.high)
 
 
 def _require_fields(current: Version, candidate: Card) -> None:
