@@ -1,4 +1,4 @@
-"""What a rival learns from, and what it answers."""
+"""What a rival learns from, and what a system answers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RivalData:
 
 @dataclass(frozen=True)
 class RivalAnswers:
-    """One prediction per test example, for the part of the form that the rival answers, and how it was fitted."""
+    """One prediction per test example, for the part of the form that the system answers, and how a rival was fitted."""
 
     form: Form
     predictions: list[Prediction]
