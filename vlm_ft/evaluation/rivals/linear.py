@@ -118,15 +118,8 @@ def _chosen(
 def _predicted(model: Any, rows: Sequence[Any]) -> list[FieldValue | None]:
     """The most probable class of each row, and the probabilities of all."""
     given = [row for row in rows if row is not None]
-    shares = iter(model.predict_proba(given) if given else ())
+    shares = model.predict_proba(given) if given else ()
     classes = np.asarray(model.classes_).tolist()
     names = [option_name(label) for label in classes]
-    answers: list[FieldValue | None] = []
-    for row in rows:
-        found = None if row is None else next(shares)
-        answers.append(
-            None
-            if found is None
-            else FieldValue(classes[int(found.argmax())], dict(zip(names, found.tolist(), strict=True)))
-        )
-    return answers
+    found = (FieldValue(classes[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in shares)
+    return [None if row is None else next(found) for row in rows]
