@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets_vision.placing import whole_file
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import Figure
@@ -33,18 +34,17 @@ EXPLAINED = {
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write `evaluation.json`, `evaluation.md` and `evaluation.html`; the folder is created if missing.
+    """Write `evaluation.md`, `evaluation.html` and, at the end, `evaluation.json`; the folder is created if missing.
 
-    `Evaluation.model_validate_json` reads the first; the other two are made from it and the images.
+    `read_evaluation` reads the last; the other two are made from it and the images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
-        ("json", json.dumps(evaluation.model_dump(), indent=1, ensure_ascii=False) + "\n"),
         ("md", markdown(evaluation)),
         ("html", html(evaluation)),
+        ("json", json.dumps(evaluation.model_dump(), indent=1, ensure_ascii=False) + "\n"),
     ):
-        # A model can write half of a surrogate pair.
-        (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8", errors="replace")
+        with whole_file(folder / f"evaluation.{suffix}") as part:
+            part.write_text(text, encoding="utf-8", errors="replace")  # a model can write half of a surrogate pair
 
 
 def markdown(evaluation: Evaluation) -> str:

@@ -76,11 +76,11 @@ def evaluate_run(
     for name, requests in strange:
         own = [replace(request, adapter=card.name) for request in requests]
         evaluation = _with_alarm(evaluation, name, predict_in_chunks(engine, own, batch_size))
-    report.write(evaluation, run.evaluation)
     figures = {
         f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
     }
     card.model_copy(update={"metrics": figures}).write(run.adapter)
+    report.write(evaluation, run.evaluation)
     console.print(summary(evaluation))
     for note in evaluation.notes:
         console.print(f"  note: {note}", markup=False)
