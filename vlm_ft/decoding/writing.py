@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator as Random
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from vlm_ft.answers.form import Form
 from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, walk
@@ -223,13 +224,4 @@ def _text(
 
 def _whole_characters(text: str) -> str:
     """The text of a JSON string that may lack its end, without an incomplete last character or escape."""
-    text = text.removesuffix('"') if _is_closed(text) else text.rstrip("\ufffd")
-    if (len(text) - len(text.rstrip("\\"))) % 2:
-        text = text[:-1]
-    return str(json.loads(f'"{text}"'))
-
-
-def _is_closed(text: str) -> bool:
-    """Whether the string ends with its closing quotation mark: an escaped one follows an odd number of backslashes."""
-    before = text.removesuffix('"')
-    return before != text and (len(before) - len(before.rstrip("\\"))) % 2 == 0
+    return str(from_json('"' + text.rstrip("\ufffd"), allow_partial="trailing-strings"))
