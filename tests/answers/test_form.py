@@ -11,7 +11,7 @@ import pytest
 
 from tests.forms import whole_form
 from vlm_ft.answers.derivations.estimate import read_rate_card
-from vlm_ft.answers.form import Form, paths
+from vlm_ft.answers.form import Form, by_path
 from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError
@@ -20,7 +20,7 @@ from vlm_ft.tasks import TASKS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
 EVERY_PATH = pytest.mark.parametrize(
-    ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(paths(task.fields))], ids=str
+    ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(by_path(task.fields))], ids=str
 )
 
 DEFECTS = TASKS["product_defects"]
@@ -74,10 +74,10 @@ def test_schema_is_closed_ordered_and_bounded(task: Task) -> None:
 @EVERY_PATH
 def test_narrowing_to_a_path_asks_for_it_alone(task: Task, path: str) -> None:
     given = whole_form(task)
-    open_paths = {each: ["a", "b"] for each in paths(task.fields) if _kind(task, each) == Choice(options=())}
+    open_paths = {each: ["a", "b"] for each in by_path(task.fields) if _kind(task, each) == Choice(options=())}
     form = Form.of(task, open_paths, [path])
-    below = {known for known in paths(task.fields) if known.startswith(path + ".")}
-    assert paths(form.fields) == {path, *below} | ({path.split(".")[0]} if "." in path else set())
+    below = {known for known in by_path(task.fields) if known.startswith(path + ".")}
+    assert by_path(form.fields).keys() == {path, *below} | ({path.split(".")[0]} if "." in path else set())
     narrow = given.narrow([path.split(".")[0]])
     assert narrow.names == (path.split(".")[0],)
     assert narrow.narrow(narrow.names) is narrow

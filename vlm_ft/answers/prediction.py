@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter
@@ -123,7 +122,7 @@ class Prediction:
     @classmethod
     def from_json(cls, text: str) -> Prediction:
         """The prediction that `to_json` wrote. Raises `ValueError` for any other text."""
-        prediction = _codec().validate_json(text)
+        prediction = _CODEC.validate_json(text)
         if not prediction.fields and prediction.error is None:
             raise ValueError("neither fields nor an error")
         return prediction
@@ -141,8 +140,4 @@ def _without_missing(value: Any) -> Any:
 
 
 _FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward", "probabilities"})
-
-
-@cache
-def _codec() -> TypeAdapter[Prediction]:
-    return TypeAdapter(Prediction)
+_CODEC = TypeAdapter(Prediction)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.derivations.result import Result
-from vlm_ft.answers.form import Form, paths
+from vlm_ft.answers.form import Form, by_path
 from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.metrics import Metric
 
@@ -30,7 +30,7 @@ def measure_derived(
     """
     clusters, metrics = clusters_of(groups), list[Metric]()
     for entry in form.derivations:
-        if not entry.derivable(paths(form.fields)):
+        if not entry.derivable(by_path(form.fields)):
             continue
         labelled = {index: result for index, truth in enumerate(truths) if (result := _result(entry, truth))}
         places = [index for index, result in labelled.items() if result.definite]
