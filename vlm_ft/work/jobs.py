@@ -169,7 +169,7 @@ class Jobs:
     def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
         """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
 
-        The last one may be incomplete once the job has ended; until then, it is left out.
+        A last one that is incomplete is left out, unless the job has ended, or it alone exceeds `LOG_READ`.
         """
         of = self.get(job)
         file = self.folder / of.id / LOG
@@ -179,7 +179,8 @@ class Jobs:
             log.seek(after)
             printed = log.read(LOG_READ)
         found = printed.splitlines(keepends=True)
-        if found and not found[-1].endswith(b"\n") and len(printed) < LOG_READ and of.state not in ENDED:
+        more_to_come = len(found) > 1 if len(printed) == LOG_READ else of.state not in ENDED
+        if found and not found[-1].endswith(b"\n") and more_to_come:
             found.pop()
         ends = accumulate(map(len, found))
         texts = (self._without_folders(of, line.decode("utf-8", "replace").rstrip()) for line in found)
