@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -108,6 +108,10 @@ class Prediction:
     def failed(cls, error: str) -> Prediction:
         """A prediction without fields, with this error."""
         return cls(decision="ask a person", error=error)
+
+    def doubted(self, reason: str) -> Self:
+        """The same prediction, left to a person for this reason; one that failed is unchanged."""
+        return self if self.error is not None else replace(self, decision="ask a person", reason=reason)
 
     def to_json(self, indent: int | None = None, **extra: Any) -> str:
         """``{"fields": {name: {"value", ...}}, "decision", "reason", "error", "derived"}``, then `extra`.

@@ -315,17 +315,14 @@ class Engine:
             if photos != known.of_photos:
                 reason = f"the adapter was trained on examples {'without' if photos else 'with'} photos"
                 for place in places:
-                    if answers[place].error is None:
-                        answers[place] = replace(answers[place], decision="ask a person", reason=reason)
+                    answers[place] = answers[place].doubted(reason)
                 continue
             features = seen.means(places) if seen is not None else None
             scores = known.scores(*extractor.of([rows[place] for place in places], features))
             for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
                 share = float(strange / familiar.threshold)
-                answers[place] = replace(answers[place], strange=share)
-                if share > 1 and answers[place].error is None:
-                    reason = in_words(score, photos)
-                    answers[place] = replace(answers[place], decision="ask a person", reason=reason)
+                answer = replace(answers[place], strange=share)
+                answers[place] = answer.doubted(in_words(score, photos)) if share > 1 else answer
         return answers
 
 

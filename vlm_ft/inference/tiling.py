@@ -133,9 +133,8 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
             fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
     typical = good[median_place([answer.strange or 0.0 for _, answer in good])][1]
     merged = Prediction(fields, typical.decision, typical.reason, typical.strange)
-    if failed := len(answers) - len(good):
-        return replace(merged, decision="ask a person", reason=f"{failed} of {len(answers)} tiles failed")
-    return merged
+    failed = len(answers) - len(good)
+    return merged.doubted(f"{failed} of {len(answers)} tiles failed") if failed else merged
 
 
 def _any_item(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
