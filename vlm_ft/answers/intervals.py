@@ -133,12 +133,8 @@ class Figure(Strict):
         return cls.of(figure(*columns), percentile_interval(figure, clusters, *columns))
 
     @classmethod
-    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
-        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent.
-
-        With `clusters` None, each example is its own cluster.
-        """
-        clusters = np.arange(len(flags)) if clusters is None else clusters
+    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64]) -> Figure:
+        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent."""
         return cls.of(float(flags.mean()), share_interval(_counted(flags, clusters)))
 
     @classmethod

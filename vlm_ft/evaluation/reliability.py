@@ -100,10 +100,13 @@ class Sureness(Strict):
     alarms: tuple[Alarm, ...] = ()
 
 
-def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
+def alarm(of: str, predictions: Sequence[Prediction], clusters: NDArray[np.int64]) -> Alarm | None:
     """The share of these predictions that is flagged; None if the adapter does not measure familiarity."""
-    flags = np.array([entry.strange > 1 for entry in predictions if entry.strange is not None])
-    return Alarm(of=of, count=len(flags), flagged=Figure.share(flags)) if len(flags) else None
+    strange = np.array([entry.strange for entry in predictions], dtype=float)  # NaN if it is not known
+    known = ~np.isnan(strange)
+    if not known.any():
+        return None
+    return Alarm(of=of, count=int(known.sum()), flagged=Figure.share(strange[known] > 1, clusters[known]))
 
 
 def sureness_of(
@@ -140,9 +143,10 @@ def sureness_of(
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            pairs = list(distributions_with_truth(field.name, truths, systems[adapter]).values())
-            operating += _operating(field.name, positive_of(form, field.name), pairs)
-    false_alarms = alarm(OWN, systems[adapter])
+            indexed = distributions_with_truth(field.name, truths, systems[adapter])
+            pairs, members = list(indexed.values()), clusters[list(indexed)]
+            operating += _operating(field.name, positive_of(form, field.name), pairs, members)
+    false_alarms = alarm(OWN, systems[adapter], clusters)
     return Sureness(
         reliability=tuple(reliability),
         coverage=tuple(coverage),
@@ -191,7 +195,7 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
         band=_band(sure),
         brier=Figure.mean(squares, clusters, top=2.0),
         log_loss=Figure.mean(losses, clusters),
-        bins=tuple(_bins(sure, right)),
+        bins=tuple(_bins(sure, right, clusters)),
     )
 
 
@@ -212,11 +216,11 @@ def _band(sure: NDArray[np.float64]) -> float:
     return float(np.quantile([expected_calibration_error(sure, drawn) for drawn in outcomes], 0.95))
 
 
-def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
+def _bins(sure: NDArray[np.float64], right: NDArray[np.float64], clusters: NDArray[np.int64]) -> list[Bin]:
     places, found = _bin_of(sure), []
     for place in np.unique(places):
         inside = places == place
-        share = Figure.share(right[inside])
+        share = Figure.share(right[inside], clusters[inside])
         found.append(Bin(sure=float(sure[inside].mean()), right=share, count=int(inside.sum())))
     return found
 
@@ -243,7 +247,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clus
     )
 
 
-def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
+def _operating(name: str, positive: str, pairs: Pairs, clusters: NDArray[np.int64]) -> list[OperatingPoint]:
     bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
     sure = np.array([found[positive] for found, _ in pairs])
     if bad.all() or not bad.any():
@@ -260,7 +264,7 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
                 field=name,
                 positive=positive,
                 false_rejects=float(rejected[~bad].mean()),
-                escapes=Figure.share(escaped[bad]),
+                escapes=Figure.share(escaped[bad], clusters[bad]),
                 threshold=threshold,
                 area=area,
             )

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -90,7 +91,7 @@ def evaluate_run(
 
 def _with_alarm(evaluation: Evaluation, name: str, predictions: Sequence[Prediction]) -> Evaluation:
     """The evaluation with the share of these predictions that is flagged, or with a note on why it is unknown."""
-    found = alarm(name, predictions)
+    found = alarm(name, predictions, np.arange(len(predictions)))
     if found is None:
         reason = predictions[0].error or "the adapter does not measure familiarity; run vlm-ft calibrate"
         return evaluation.model_copy(update={"notes": (*evaluation.notes, f"{name}: not measured: {reason}")})
