@@ -377,7 +377,7 @@ def test_photos_with_the_same_name_are_all_scored(work: Workplace, monkeypatch: 
     monkeypatch.setattr(Jobs, "_next", lambda _: None)
     sent = [(name, io.BytesIO(name.encode() + bytes([at]))) for at, name in enumerate(["3 a.png", "a.png", "a.png"])]
     job = work.score(work.registry.current("parts").card.model_copy(update={"name": "parts"}), sent, "", "csv", None)
-    assert len(list((work.jobs.place(job.id) / "photos").iterdir())) == 3
+    assert len(list((work.jobs.folder / job.id / "photos").iterdir())) == 3
 
 
 def test_a_full_disk_is_not_the_clients_mistake(

@@ -104,10 +104,6 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
-    def place(self, job: str) -> Path:
-        """The folder of a job. Raises `UnknownJobError` if there is none."""
-        return self.folder / self.get(job).id
-
     @contextmanager
     def preparing(self) -> Iterator[Path]:
         """The folder of a new job, named by its id; it is removed if the job is not submitted within the block."""
