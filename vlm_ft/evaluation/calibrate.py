@@ -23,7 +23,7 @@ from vlm_ft.data.subsets import spaced
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.out_of_fold import Answers, read_folds
-from vlm_ft.evaluation.run import open_run, progress_bars
+from vlm_ft.evaluation.run import open_run
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FEWEST, Extractor, fit_familiarity
 from vlm_ft.inference.request import Request
@@ -159,8 +159,7 @@ def agreement_of(form: Form, exact: Sequence[Prediction], fast: Sequence[Predict
 def _answers(engine: Engine, adapter: str, batch_size: int, console: Console, cases: Sequence[Case]) -> Answers:
     """The adapter's answers to these cases."""
     requests = [Request(case.example.images, case.example.turns, adapter=adapter) for case in cases]
-    with progress_bars(console) as progress:
-        predictions = predict_in_chunks(engine, requests, batch_size, partial(progress, "calibrate"))
+    predictions = predict_in_chunks(engine, requests, batch_size, "calibrating", console)
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
 
 

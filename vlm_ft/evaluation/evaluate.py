@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from rich.console import Console
+from rich.progress import track
 
 from datasets_vision.example import text_of
 from vlm_ft.answers.confidence import Confidence
@@ -29,9 +31,6 @@ from vlm_ft.inference.request import BASE, Predictor, Request
 
 ADAPTER = "adapter"
 FLOOR = {MAJORITY: RIVALS[MAJORITY]}
-
-Progress = Callable[[str, float, float], None]
-"""Called with a system's name, the number of examples that it has answered, and the number of all examples."""
 
 
 class Answered(Strict):
@@ -99,7 +98,7 @@ def evaluate(
     seconds: float = 60.0,
     ask_base: bool = True,
     chunk: int = 16,
-    progress: Progress = lambda system, done, total: None,
+    console: Console | None = None,
 ) -> Evaluation:
     """Ask the adapter and the bare base for the adapter's whole form, as in serving, `chunk` cases at a time.
 
@@ -117,7 +116,7 @@ def evaluate(
 
     def ask(system: str, request: Request) -> RivalAnswers:
         requests = [replace(request, images=case.example.images, turns=case.example.turns) for case in test]
-        return RivalAnswers(card.form, predict_in_chunks(predictor, requests, chunk, partial(progress, system)))
+        return RivalAnswers(card.form, predict_in_chunks(predictor, requests, chunk, f"asking {system}", console))
 
     systems: dict[str, Callable[[], RivalAnswers | None]] = {}
     if ask_base:
@@ -146,15 +145,12 @@ def evaluate(
 
 
 def predict_in_chunks(
-    predictor: Predictor, requests: Sequence[Request], chunk: int, tick: Callable[[int, int], None] | None = None
+    predictor: Predictor, requests: Sequence[Request], chunk: int, doing: str = "", console: Console | None = None
 ) -> list[Prediction]:
-    """One prediction per request, in chunks of `chunk`; `tick(done, total)` is called after each chunk."""
-    predictions: list[Prediction] = []
-    for start in range(0, len(requests), chunk):
-        predictions += predictor.predict(requests[start : start + chunk])
-        if tick is not None:
-            tick(len(predictions), len(requests))
-    return predictions
+    """One prediction per request, in chunks of `chunk`; a terminal shows the progress of what it is `doing`."""
+    hidden = console is None or not console.is_terminal
+    starts = track(range(0, len(requests), chunk), doing, console=console, disable=hidden)
+    return [prediction for start in starts for prediction in predictor.predict(requests[start : start + chunk])]
 
 
 def _answered(
