@@ -7,6 +7,7 @@ Each field's temperature maximises the likelihood (Guo et al. 2017). The thresho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, log
 
 import numpy as np
@@ -51,7 +52,7 @@ def calibrated(
     risk: float = RISK,
     level: float = LEVEL,
 ) -> Confidence:
-    """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`.
+    """Fit the temperatures, then the bound on the answers as they are given at these temperatures; see `certified`.
 
     Answers that are withheld for another reason, their low legal probability, do not count for the bound.
     """
@@ -60,15 +61,24 @@ def calibrated(
         for name in closed_fields(form)
         if (temperature := _temperature(list(distributions_with_truth(name, truths, predictions).values()))) is not None
     }
-    sure, right = certainty_and_correctness(
-        form, truths, [at_temperatures(entry, temperatures) for entry in predictions]
-    )
+    served = [_decided(form, at_temperatures(entry, temperatures)) for entry in predictions]
+    sure, right = certainty_and_correctness(form, truths, served)
     legal = np.array([least_legal(form, entry)[0] for entry in predictions])
     least = min(MAX_LEGAL, float(np.quantile(legal, ILLEGAL_SHARE, method="lower")))
     known = ~np.isnan(sure) & (legal >= least)
     kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
     bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
     return Confidence(temperatures=temperatures, bound=bound, legal=least)
+
+
+def _decided(form: Form, prediction: Prediction) -> Prediction:
+    """The prediction with its flags decided by the form's thresholds at its present temperatures, as in serving."""
+    fields = dict(prediction.fields)
+    for name, threshold in form.thresholds.items():
+        entry = fields.get(name)
+        if entry is not None and entry.distribution is not None and isinstance(entry.value, bool):
+            fields[name] = replace(entry, value=entry.distribution["true"] >= threshold)
+    return replace(prediction, fields=fields)
 
 
 def distributions_with_truth(
