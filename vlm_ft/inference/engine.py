@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ class Engine:
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
         self._reading = threading.Lock()  # tokenizers keep their padding as state
         self._admission = Admission(waiting)
-        self._conversations: dict[Limits, Conversation] = {}
+        self._conversation = cache(lambda limits: Conversation(base.reader.limited(limits)))
+        self._extractor = cache(lambda limits: Extractor(base, limits))
         self._known: dict[str, Description] = {}  # what the adapters were trained on
-        self._extractors: dict[Limits, Extractor] = {}
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
@@ -169,11 +169,6 @@ class Engine:
         none = np.zeros((0, *found.shape[1:]), dtype=np.float32)
         return found, known.exemplars if known is not None and known.of_photos else none
 
-    def _extractor(self, limits: Limits) -> Extractor:
-        if limits not in self._extractors:
-            self._extractors[limits] = Extractor(self.base, limits)
-        return self._extractors[limits]
-
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Attributed:
         """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
         card = self.cards.get(request.adapter)
@@ -249,12 +244,6 @@ class Engine:
         mixes = len(request.images) <= 1 and not self._residents.stands_alone(request.adapter)
         precision = self._precision_for(request.adapter)
         return limits, precision, len(request.images), None if mixes else request.adapter
-
-    def _conversation(self, limits: Limits) -> Conversation:
-        """The conversation that builds the prompts for these limits."""
-        if limits not in self._conversations:
-            self._conversations[limits] = Conversation(self.base.reader.limited(limits))
-        return self._conversations[limits]
 
     def _answer(
         self, rows: list[Row], requests: list[Request], limits: Limits, precision: Precision
