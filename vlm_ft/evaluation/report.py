@@ -103,10 +103,11 @@ def html(evaluation: Evaluation) -> str:
     An image that cannot be read is replaced by the reason.
     """
     shown = [
-        (title, gloss, [_shown(evaluation, row) for row in rows])
+        (title, gloss, [_shown(evaluation.form, row) for row in rows])
         for title, gloss, rows in galleries(evaluation)
         if rows
     ]
+    pictures = [picture for _, _, cases in shown for _, found, _ in cases for picture in found]
     answers = [row.answers[ADAPTER].prediction for row in evaluation.cases]
     return rendered(
         "vlm_ft.evaluation",
@@ -115,9 +116,7 @@ def html(evaluation: Evaluation) -> str:
         figures=figures(evaluation),
         tables=[class_table(field, evaluation.cases) for field in labelled(evaluation)],
         galleries=shown,
-        boxed=any(
-            picture.true or picture.answered for _, _, cases in shown for case in cases for picture in case.pictures
-        ),
+        boxed=any(picture.true or picture.answered for picture in pictures),
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
@@ -278,21 +277,12 @@ class Compared:
     score: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class ShownCase:
-    """A case on the page; `score` is 0..1."""
-
-    row: CaseRow
-    score: float
-    error: str | None
-    pictures: tuple[Picture, ...]
-    fields: tuple[Compared, ...]
-
-
-def _shown(evaluation: Evaluation, row: CaseRow) -> ShownCase:
-    answer = row.answers[ADAPTER].prediction
-    pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
-    return ShownCase(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
+def _shown(form: Form, row: CaseRow) -> tuple[CaseRow, tuple[Picture, ...], tuple[Compared, ...]]:
+    return (
+        row,
+        pictures_of(row.images, form.fields, row.truth, row.answers[ADAPTER].prediction.values),
+        compared(form, row),
+    )
 
 
 def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:
