@@ -109,6 +109,7 @@ def html(evaluation: Evaluation) -> str:
     ]
     pictures = [picture for _, _, cases in shown for _, found, _ in cases for picture in found]
     answers = [row.answers[ADAPTER].prediction for row in evaluation.cases]
+    curves, top = _curves(evaluation.sureness.coverage)
     return rendered(
         "vlm_ft.evaluation",
         "report.html.j2",
@@ -120,28 +121,20 @@ def html(evaluation: Evaluation) -> str:
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
-        curves=Curve.all_of(evaluation.sureness.coverage),
+        curves=curves,
+        top=top,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A risk-coverage curve as a line in an SVG of 100 by 100, whose top edge is at the share `top`."""
+def _curves(coverage: Sequence[Coverage]) -> tuple[list[tuple[str, str]], float]:
+    """Risk-coverage curves, each by name as a line in an SVG of 100 by 100, and the share of wrong answers at its top.
 
-    by: str
-    points: str
-    colour: int
-    top: float
-
-    @classmethod
-    def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
-        """All curves on one scale, with coverage to the right and risk upwards."""
-        top = max([MIN_TOP, *(max(curve.wrong) for curve in curves)])
-        lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
-        return [
-            cls(curve.by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line), colour, top)
-            for colour, (curve, line) in enumerate(zip(curves, lines, strict=True))
-        ]
+    Coverage is to the right, and risk upwards.
+    """
+    top = max([MIN_TOP, *(max(curve.wrong) for curve in coverage)])
+    points = [(curve.by, zip(curve.answered, curve.wrong, strict=True)) for curve in coverage]
+    lines = [(by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line)) for by, line in points]
+    return lines, top
 
 
 @dataclass(frozen=True, slots=True)
