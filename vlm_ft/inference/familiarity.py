@@ -108,18 +108,12 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read the description that `write` wrote.
-
-        Raises `AdapterError` if it is missing, damaged or of an earlier version.
-        """
-        remedy = "run vlm-ft calibrate again"
+        """Read the description that `write` wrote. Raises `AdapterError` if it is missing or damaged."""
         try:
-            arrays = load_file(folder / FAMILIARITY)
+            return cls(load_file(folder / FAMILIARITY))
         except (SafetensorError, OSError) as error:
-            raise AdapterError(folder / FAMILIARITY, f"cannot be read ({cause(error)})", remedy) from error
-        if "exemplars" not in arrays:
-            raise AdapterError(folder / FAMILIARITY, "was written by an earlier version", remedy)
-        return cls(arrays)
+            problem = f"cannot be read ({cause(error)})"
+            raise AdapterError(folder / FAMILIARITY, problem, "run vlm-ft calibrate again") from error
 
 
 def unit_vectors(features: Rows) -> Rows:
