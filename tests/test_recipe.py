@@ -121,6 +121,7 @@ def test_environment_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("VLM_FT_TRIAL")
     with pytest.raises(RecipeError, match="environment variable VLM_FT_TRIAL is not set"):
         load_recipe(written(tmp_path, text.replace(":-here", "")))
+    assert load_recipe(written(tmp_path, f"  # base: ${{VLM_FT_TRIAL}}\n{text}")).data[0].path == Path("here/set")
 
 
 @pytest.mark.parametrize(
