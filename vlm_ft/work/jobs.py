@@ -158,9 +158,8 @@ class Jobs:
         """The end of what a job has printed, without the server's folders."""
         found = self.get(job)
         file = self.folder / found.id / LOG
-        if not file.is_file():
-            return ""
-        return self._without_folders(found, file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:])
+        printed = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        return self._without_folders(found, printed[-LOG_SHOWN:])
 
     def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
         """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
