@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import create_model
 
 from tests.forms import whole_form
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form, by_path
-from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
+from vlm_ft.answers.kinds import Answer, BoxKind, Choice, Flag, Integer, Items, Text, fields_of
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError
 from vlm_ft.recipe import find_rate_card
@@ -236,3 +237,12 @@ def test_a_form_without_findings_has_no_estimate() -> None:
         FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks for severity\)"
     ):
         form.with_derivation(read_rate_card(find_rate_card("example_eur")))
+
+
+@pytest.mark.parametrize(
+    "annotation", [float, list, list[int], list[Literal["a"]], Literal[1, 2], bool | None], ids=str
+)
+def test_an_annotation_that_is_not_a_field_type_is_named(annotation: Any) -> None:
+    answer = create_model("Weld", __base__=Answer, seam=(annotation, ...))
+    with pytest.raises(FormError, match=r"^Weld\.seam: .* is not a supported field type; use bool, Literal"):
+        fields_of(answer)
