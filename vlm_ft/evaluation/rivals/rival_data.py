@@ -30,7 +30,7 @@ class RivalData:
 
 
 @dataclass(frozen=True)
-class RivalAnswers:
+class Attempt:
     """One prediction per test example, for the part of the form that the system answers, and how a rival was fitted."""
 
     form: Form
@@ -38,7 +38,7 @@ class RivalAnswers:
     settings: str = ""
 
     @classmethod
-    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> RivalAnswers | None:
+    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
         """The answers from one column per field; None if there are no columns.
 
         A column has one value or `FieldValue` per example; None if the example lacks the input.
