@@ -186,7 +186,6 @@ class _Probabilities:
         return found or ([] if best else [max(self._open, key=self._node_mass)])
 
     def chosen(self, kind: str) -> int:
-        """The chosen option."""
         if self._sampling:
             return int(self._tree.order[self._drawn.low])
         return self._median() if kind == "side" else int(self._tree.order[self.mass.argmax()])

@@ -157,7 +157,6 @@ def agreement_of(form: Form, exact: Sequence[Prediction], fast: Sequence[Predict
 
 
 def _answers(engine: Engine, adapter: str, batch_size: int, console: Console, cases: Sequence[Case]) -> Answers:
-    """The adapter's answers to these cases."""
     requests = [Request(case.example.images, case.example.turns, adapter=adapter) for case in cases]
     predictions = predict_in_chunks(engine, requests, batch_size, "calibrating", console)
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
