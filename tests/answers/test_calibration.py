@@ -49,7 +49,7 @@ def test_the_temperature_is_found_and_lowers_the_log_loss(temperature: float) ->
     found = calibrated(FORM, truths, answers, [""] * len(truths))
     for name in ("kind", "ok"):
         assert found.temperatures[name] == pytest.approx(temperature, rel=0.15)
-        pairs = list(distributions_with_truth(name, truths, answers).values())
+        pairs, _ = distributions_with_truth(name, truths, answers)
         assert log_loss(pairs, found.temperatures[name]) <= log_loss(pairs) + 1e-4
 
 

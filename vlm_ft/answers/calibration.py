@@ -59,7 +59,7 @@ def calibrated(
     temperatures = {
         name: temperature
         for name in closed_fields(form)
-        if (temperature := _temperature(list(distributions_with_truth(name, truths, predictions).values()))) is not None
+        if (temperature := _temperature(distributions_with_truth(name, truths, predictions)[0])) is not None
     }
     served = [_decided(form, at_temperatures(entry, temperatures)) for entry in predictions]
     sure, right = certainty_and_correctness(form, truths, served)
@@ -83,16 +83,17 @@ def _decided(form: Form, prediction: Prediction) -> Prediction:
 
 def distributions_with_truth(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
-) -> dict[int, tuple[Distribution, str]]:
-    """The field's distribution and true option, by the index of each answer that has both."""
-    found = {}
+) -> tuple[list[tuple[Distribution, str]], list[int]]:
+    """The field's distribution and true option, of each answer that has both, and the indices of these answers."""
+    pairs, places = list[tuple[Distribution, str]](), list[int]()
     for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
         entry = prediction.fields.get(name)
         if entry is not None and entry.distribution and name in truth:
             option = option_name(truth[name])
             if option in entry.distribution:
-                found[index] = entry.distribution, option
-    return found
+                pairs.append((entry.distribution, option))
+                places.append(index)
+    return pairs, places
 
 
 def certainty_and_correctness(

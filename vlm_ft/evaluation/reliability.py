@@ -123,10 +123,10 @@ def sureness_of(
     reliability, coverage = [], []
     for system, predictions in systems.items():
         for name in closed_fields(form):
-            indexed = distributions_with_truth(name, truths, predictions)
-            if not indexed:
+            pairs, places = distributions_with_truth(name, truths, predictions)
+            if not pairs:
                 continue
-            pairs, members = list(indexed.values()), clusters[list(indexed)]
+            members = clusters[places]
             if system == adapter and temperatures.get(name, 1.0) != 1.0:
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
                 reliability.append(_reliability(name, f"{system}, before fitting", before, members))
@@ -143,9 +143,8 @@ def sureness_of(
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            indexed = distributions_with_truth(field.name, truths, systems[adapter])
-            pairs, members = list(indexed.values()), clusters[list(indexed)]
-            operating += _operating(field.name, positive_of(form, field.name), pairs, members)
+            pairs, places = distributions_with_truth(field.name, truths, systems[adapter])
+            operating += _operating(field.name, positive_of(form, field.name), pairs, clusters[places])
     false_alarms = alarm(OWN, systems[adapter], clusters)
     return Sureness(
         reliability=tuple(reliability),
