@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from vlm_ft.answers.form import Form
-from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, walk
+from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, Step, step_after, walk
 from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
@@ -84,8 +84,8 @@ def write(
     Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
     """
     cursor, steps, outcomes = _Cursor(room), walk(form), dict[Path, Outcome]()
-    step = next(steps)
-    while True:
+    step: Step | None = next(steps)
+    while step is not None:
         if isinstance(step, FreeText):
             listener = partial(on_token, outcomes, step.path) if on_token is not None else None
             outcome = yield from _text(step.max_length, tokens, cursor, sampling, listener)
@@ -97,10 +97,8 @@ def write(
                 outcome = replace(outcome, mean=float(outcome.mass @ np.array(step.options.values)))
         if isinstance(step, FreeText) or step.kind != "fixed":
             outcomes[step.path] = outcome
-        try:
-            step = steps.send(outcome.value)
-        except StopIteration:
-            return outcomes
+        step = step_after(outcome.value, steps)
+    return outcomes
 
 
 def _threshold(form: Form, step: Decision) -> float | None:
