@@ -255,7 +255,7 @@ def no_photo_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     from vlm_ft.inference import photo_decoder
 
     decoder = photo_decoder.PhotoDecoder()
-    monkeypatch.setattr(photo_decoder, "_shared", lambda: decoder)
+    monkeypatch.setattr(photo_decoder, "shared", lambda: decoder)
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     yield
     decoder.close()

@@ -198,7 +198,7 @@ def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
     names = ("dies.png", "good.png", "hangs.png")
     sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
     job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
@@ -249,7 +249,7 @@ def test_data_with_a_photo_that_hangs_its_decoder_are_refused(
     client: TestClient, drawings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
     files = [(str(file.relative_to(drawings)), file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
     photo_name = next(name for name, _ in files if name.endswith(".png"))
     renamed = [
