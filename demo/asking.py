@@ -12,7 +12,7 @@ from PIL.Image import Image
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, UserError
-from vlm_ft.inference.photo_decoder import passages_of
+from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.request import Predictor, Request
 
 from .answer_view import message_view
@@ -68,7 +68,7 @@ class Given:
 def _of_pdf(pdf: str, text: str) -> tuple[list[Question], str]:
     """A question about each passage, after the text if there is one, and a remark on what is left out."""
     require_kept([pdf])
-    passages, without_text = passages_of(Path(pdf))
+    passages, without_text = photo_decoder.shared().passages(Path(pdf))
     if not passages:
         raise DataError(pdf, "contains headings only", "give a PDF with text")
     asked = passages[:MAX_PASSAGES]

@@ -87,7 +87,7 @@ def samples(evaluation: Evaluation, choice: Selection) -> list[CaseRow]:
 def _shown(form: Form, row: CaseRow, choice: Selection) -> bool:
     answer = row.answers[ADAPTER].prediction
     if choice.show in (ESCAPES, FALSE_REJECTS):
-        pairs = list(distributions_with_truth(choice.field, [row.truth], [answer]).values())
+        pairs, _ = distributions_with_truth(choice.field, [row.truth], [answer])
         escaped, rejected = escapes_and_false_rejects(positive_of(form, choice.field), pairs, choice.threshold)
         return bool((escaped if choice.show == ESCAPES else rejected).any())
     return choice.show == ALL or answer.values.get(choice.field) != row.truth[choice.field]
@@ -96,7 +96,7 @@ def _shown(form: Form, row: CaseRow, choice: Selection) -> bool:
 def threshold_view(evaluation: Evaluation, flag: str, threshold: float) -> str:
     """What a threshold on the probability of a flag's bad value would miss and reject, on all test samples."""
     form, answers = evaluation.form, [row.answers[ADAPTER].prediction for row in evaluation.cases]
-    pairs = list(distributions_with_truth(flag, [row.truth for row in evaluation.cases], answers).values())
+    pairs, _ = distributions_with_truth(flag, [row.truth for row in evaluation.cases], answers)
     if not pairs:
         return framed('<p class="none">The answers have no probabilities.</p>')
     positive = positive_of(form, flag)

@@ -12,7 +12,7 @@ from PIL.Image import Image
 from datasets_vision.images import open_image
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
-from vlm_ft.inference.photo_decoder import decoded
+from vlm_ft.inference import photo_decoder
 
 from .handlers import QUIET
 
@@ -44,7 +44,7 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
     if len(files) > MAX_PHOTOS:
         raise DataError("", f"{len(files)} photos exceed the limit of {MAX_PHOTOS}", "choose the most informative ones")
     require_kept(files)
-    return decoded([Path(file) for file in files])
+    return photo_decoder.shared().decoded([Path(file) for file in files])
 
 
 def require_kept(files: Iterable[str]) -> None:

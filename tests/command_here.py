@@ -50,4 +50,4 @@ class CommandHere:
 
 def start_here(jobs: Jobs, job: Job) -> CommandHere:
     """Takes the place of `Jobs._start`."""
-    return CommandHere(jobs.place(job.id), job.arguments)
+    return CommandHere(jobs.folder / job.id, job.arguments)

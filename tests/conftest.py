@@ -252,10 +252,13 @@ def shipped_tiny(recipe_of: Callable[..., Recipe], tmp_path: Path, monkeypatch: 
 @pytest.fixture
 def no_photo_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Processes that decode photos cannot start."""
+    from multiprocessing import resource_tracker
+
     from vlm_ft.inference import photo_decoder
 
+    resource_tracker.ensure_running()  # it, too, is started with the interpreter that is replaced
     decoder = photo_decoder.PhotoDecoder()
-    monkeypatch.setattr(photo_decoder, "_shared", lambda: decoder)
+    monkeypatch.setattr(photo_decoder, "shared", lambda: decoder)
     monkeypatch.setattr("multiprocessing.spawn._python_exe", b"/bin/false")
     yield
     decoder.close()

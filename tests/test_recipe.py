@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from vlm_ft.data.cases import load
 from vlm_ft.errors import FormError, RecipeError
-from vlm_ft.recipe import Recipe, find_rate_card, find_recipe, load_recipe, shipped
+from vlm_ft.recipe import Recipe, find_rate_card, find_recipe, load_recipe, shipped, with_absolute_paths
 
 PLAIN: dict[str, Any] = {
     "name": "trial",
@@ -121,6 +121,7 @@ def test_environment_variables_are_filled_in(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("VLM_FT_TRIAL")
     with pytest.raises(RecipeError, match="environment variable VLM_FT_TRIAL is not set"):
         load_recipe(written(tmp_path, text.replace(":-here", "")))
+    assert load_recipe(written(tmp_path, f"  # base: ${{VLM_FT_TRIAL}}\n{text}")).data[0].path == Path("here/set")
 
 
 @pytest.mark.parametrize(
@@ -235,3 +236,23 @@ def test_a_slip_gives_one_line_without_python_terms(slip: dict[str, Any], messag
     with pytest.raises(RecipeError, match=message) as caught:
         load_recipe(written(tmp_path, {**PLAIN, **slip}))
     assert str(caught.value).isprintable()
+
+
+def test_every_path_of_a_recipe_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    there.mkdir()
+    paths = {
+        "base": "there",
+        "policy": {"answers": 4, "reward_model": "there"},
+        "splits": {"like": "there"},
+        "data": [{"path": "there"}],
+    }
+    others = {"name": "there", "labels": {"base": ["there"]}}
+    assert with_absolute_paths({**paths, **others}) == {
+        "base": str(there),
+        "policy": {"answers": 4, "reward_model": str(there)},
+        "splits": {"like": str(there)},
+        "data": [{"path": str(there)}],
+        **others,
+    }

@@ -8,9 +8,9 @@ import pytest
 
 from datasets_vision.example import Label, LabelledObject
 from tests.forms import whole_form
-from vlm_ft.answers.kinds import Items, Text
+from vlm_ft.answers.kinds import FieldSpec, Items, Text
 from vlm_ft.answers.observation import observed
-from vlm_ft.answers.task import Task, items
+from vlm_ft.answers.task import Task
 from vlm_ft.errors import RecipeError
 from vlm_ft.tasks import TASKS, task_of
 
@@ -74,14 +74,14 @@ def test_every_label_fits_the_form_that_it_fills(task: Task) -> None:
     ],
     ids=lambda value: getattr(value, "name", None),
 )
-def test_items_are_sorted_by_size_and_limited(task: Task, field: object) -> None:
-    spec = field.kind  # type: ignore[attr-defined]
-    things = tuple(LabelledObject(str(side), (0, 0, side, side)) for side in range(1, spec.max_items + 6))
-    rows = items(things, spec)
+def test_items_are_sorted_by_size_and_limited(task: Task, field: FieldSpec) -> None:
+    assert isinstance(field.kind, Items)
+    things = tuple(LabelledObject(str(side), (0, 0, side, side)) for side in range(1, field.kind.max_items + 6))
+    rows = task.listed(field.name, things)
     sides = [row["box"][2] for row in rows]
-    assert len(rows) == spec.max_items
+    assert len(rows) == field.kind.max_items
     assert sides == sorted(sides, reverse=True)
-    assert rows == items(tuple(reversed(things)), spec)
+    assert rows == task.listed(field.name, tuple(reversed(things)))
 
 
 def test_there_are_eleven_tasks() -> None:

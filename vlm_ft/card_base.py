@@ -35,29 +35,19 @@ def base_of(card: Card, folder: Path, place: str | None = None) -> Base:
 
 
 def require_base(card: Card, folder: Path, base: Base) -> None:
-    """Raise `AdapterError` unless the adapter in `folder` was trained on this base, with the same chat template."""
-    if card.expects == base.ref.fingerprint:
-        _require_template(card, folder, base)
-        return
-    if card.weights:
-        raise AdapterError(
-            f"adapter {folder}",
-            f"is a whole model with fingerprint {card.weights}, which cannot be served on {base.ref.name}",
-            "open it without other adapters, or restore its weights",
-        )
-    raise AdapterError(
-        f"adapter {folder}",
-        f"its base is {card.base.name}, not {base.ref.name} (fingerprint {card.base.fingerprint})",
-        "load that base, or train again",
-    )
+    """Raise `AdapterError` unless the adapter in `folder` was trained on this base, with the same chat template.
 
-
-def _require_template(card: Card, folder: Path, base: Base) -> None:
-    """Raise `AdapterError` if the base reads messages as other tokens than in training; old cards do not say how."""
-    if card.template in (None, Conversation(base.reader).template_hash()):
-        return
-    problem = f"the tokenizer or the chat template of {base.reader.place} has changed since it was trained"
-    raise AdapterError(f"adapter {folder}", problem, "restore them, or train again")
+    Old cards do not state the template.
+    """
+    if card.expects != base.ref.fingerprint and card.weights:
+        problem = f"is a whole model with fingerprint {card.weights}, which cannot be served on {base.ref.name}"
+        raise AdapterError(f"adapter {folder}", problem, "open it without other adapters, or restore its weights")
+    if card.expects != base.ref.fingerprint:
+        problem = f"its base is {card.base.name}, not {base.ref.name} (fingerprint {card.base.fingerprint})"
+        raise AdapterError(f"adapter {folder}", problem, "load that base, or train again")
+    if card.template not in (None, Conversation(base.reader).template_hash()):
+        problem = f"the tokenizer or the chat template of {base.reader.place} has changed since it was trained"
+        raise AdapterError(f"adapter {folder}", problem, "restore them, or train again")
 
 
 def with_adapter(model: Any, folder: Path, *, trainable: bool = False) -> PeftModel:
@@ -91,15 +81,9 @@ def check_loaded(model: PeftModel, slot: str, folder: Path) -> None:
     """Raise `AdapterError` unless every tensor of the file was loaded and is finite; PEFT itself only warns."""
     stored = load_file(folder / TENSORS)
     held = get_peft_model_state_dict(model, adapter_name=slot)
-    lost = sorted(set(stored) ^ set(held))
-    if lost:
-        raise AdapterError(
-            f"adapter {folder}", f"{len(lost)} tensors do not match the base; the first is {lost[0]}", "train it again"
-        )
-    broken = [name for name, tensor in stored.items() if not tensor.isfinite().all()]
-    if broken:
-        raise AdapterError(
-            f"adapter {folder}",
-            f"{len(broken)} tensors contain non-finite numbers; the first is {broken[0]}",
-            "train it again, with a smaller learning rate",
-        )
+    if lost := sorted(set(stored) ^ set(held)):
+        problem = f"{len(lost)} tensors do not match the base; the first is {lost[0]}"
+        raise AdapterError(f"adapter {folder}", problem, "train it again")
+    if broken := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
+        problem = f"{len(broken)} tensors contain non-finite numbers; the first is {broken[0]}"
+        raise AdapterError(f"adapter {folder}", problem, "train it again, with a smaller learning rate")

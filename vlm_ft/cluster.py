@@ -30,10 +30,8 @@ def connected(*, output: bool = False) -> Any:
 
 
 def gpus(ray: Any) -> int:
-    """The number of GPUs in the cluster."""
     return int(ray.cluster_resources().get("GPU", 0))
 
 
 def cpus(ray: Any) -> int:
-    """The number of CPUs in the cluster."""
     return int(ray.cluster_resources()["CPU"])

@@ -1,13 +1,4 @@
-"""Errors that a user can cause: place, problem, remedy (the base class is in `datasets_vision.errors`).
-
-    UserError
-      DataError       files or labels that cannot be read
-      RecipeError     a recipe or a setting that cannot be used
-      FormError       a form that cannot be built, or an answer that does not fit one
-      ModelError      a base model that cannot be loaded, or does not fit the recipe
-      AdapterError    an adapter folder that cannot be used
-      HubError        a model hub that cannot be reached, or refuses a request
-      BusyError       more requests at once than an engine accepts
+"""Errors that a user can cause: place, problem, remedy (`UserError` and `DataError` are in `datasets_vision.errors`).
 
 Only the command line, the app and the service catch `UserError`.
 """

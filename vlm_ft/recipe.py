@@ -314,16 +314,16 @@ def require_data(recipe: Recipe, file: Path) -> None:
 def with_absolute_paths(content: dict[str, Any]) -> dict[str, Any]:
     """The content of a recipe file with absolute paths; names of shipped files stay as they are."""
 
-    def absolute(value: Any) -> Any:
-        return os.path.abspath(value) if isinstance(value, str) and os.path.exists(value) else value
+    def absolute(section: dict[str, Any], *keys: str) -> dict[str, Any]:
+        paths = {key: section[key] for key in keys if isinstance(section.get(key), str)}
+        return section | {key: os.path.abspath(path) for key, path in paths.items() if os.path.exists(path)}
 
-    keys = ("task_file", "rate_card", "from_adapter", "base")
-    changed = {key: absolute(content[key]) for key in keys if key in content}
-    entries = [
-        {key: absolute(value) if key in ("path", "image_folder") else value for key, value in entry.items()}
-        for entry in content["data"]
-    ]
-    return {**content, **changed, "data": entries}
+    sections = {name: content.get(name) or {} for name in ("policy", "splits")}
+    return {
+        **absolute(content, "task_file", "rate_card", "from_adapter", "base"),
+        **{name: absolute(section, "reward_model", "like") for name, section in sections.items() if section},
+        "data": [absolute(entry, "path", "image_folder") for entry in content["data"]],
+    }
 
 
 def with_rates(form: Form, recipe: Recipe) -> Form:

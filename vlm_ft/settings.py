@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from datasets_vision.placing import whole_file
 from vlm_ft.errors import RecipeError, nearest
 
-_VARIABLE = re.compile(r"\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")
+_VARIABLE = re.compile(r"(?m)^[ \t]*#.*|\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")  # or a commented line
 _EXPECTED = {
     "tuple_type": "not a list; write [a, b], or a line with a dash for each",
     "dict_type": "not a mapping; write its keys below it",
@@ -45,7 +45,7 @@ def write_settings(path: Path, content: dict[str, Any]) -> None:
 
 def variables_in(path: Path) -> list[str]:
     """The names of the environment variables that a file refers to, each once."""
-    return list(dict.fromkeys(match["name"] for match in _VARIABLE.finditer(_read(path))))
+    return list(dict.fromkeys(match["name"] for match in _VARIABLE.finditer(_read(path)) if match["name"]))
 
 
 def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
@@ -95,6 +95,8 @@ def _read(path: Path) -> str:
 
 def _substituted(text: str, path: Path) -> str:
     def value(match: re.Match[str]) -> str:
+        if match["name"] is None:
+            return match[0]
         found = os.environ.get(match["name"], match["default"])
         if found is None:
             raise RecipeError(path, f"environment variable {match['name']} is not set", "set it, or write a path")

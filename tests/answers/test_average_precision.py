@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 from numpy.random import default_rng
 
@@ -30,7 +29,7 @@ def found(*items: tuple[str, list[int], float]) -> FieldValue:
 
 def ap50(truth: list[tuple[str, list[int]]], answer: FieldValue | None) -> float:
     items = [{"kind": kind, "box": box} for kind, box in truth]
-    return average_precisions(KIND, [items], [answer], clusters_of([""]))["ap50"][0]
+    return average_precisions(KIND, [items], [answer], clusters_of([""]))["ap50"].value
 
 
 def test_the_rank_of_the_correct_items_counts() -> None:
@@ -57,8 +56,7 @@ def test_the_order_of_rows_changes_nothing() -> None:
     mixed = average_precisions(
         KIND, [truths[at] for at in order], [answers[at] for at in order], clusters_of([groups[at] for at in order])
     )
-    for name, (value, interval) in plain.items():
-        assert mixed[name][0] == pytest.approx(value)
-        assert mixed[name][1] == pytest.approx(interval)
-        assert interval[0] < value < interval[1]
-    assert np.diff(plain["ap50"][1]) < 0.6
+    for name, figure in plain.items():
+        assert dict(mixed[name]) == pytest.approx(dict(figure))
+        assert figure.low < figure.value < figure.high
+    assert plain["ap50"].high - plain["ap50"].low < 0.6

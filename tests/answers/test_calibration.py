@@ -49,7 +49,7 @@ def test_the_temperature_is_found_and_lowers_the_log_loss(temperature: float) ->
     found = calibrated(FORM, truths, answers, [""] * len(truths))
     for name in ("kind", "ok"):
         assert found.temperatures[name] == pytest.approx(temperature, rel=0.15)
-        pairs = list(distributions_with_truth(name, truths, answers).values())
+        pairs, _ = distributions_with_truth(name, truths, answers)
         assert log_loss(pairs, found.temperatures[name]) <= log_loss(pairs) + 1e-4
 
 
@@ -146,3 +146,19 @@ def test_a_form_of_free_text_has_no_joint_probability() -> None:
 def test_a_threshold_applies_to_the_calibrated_probability(temperature: float) -> None:
     raw = before_tempering(FORM.with_thresholds({"ok": 0.8}), {"ok": temperature}).thresholds["ok"]
     assert tempered({"true": raw, "false": 1 - raw}, temperature)["true"] == pytest.approx(0.8)
+
+
+def test_the_bound_is_on_flags_decided_at_the_fitted_temperature() -> None:
+    """Before it was fitted, the threshold decided on other probabilities."""
+    form = FORM.with_thresholds({"ok": 0.8})
+    truths, answers = drawn(default_rng(3), 400, 3.0)
+    fitted = [
+        calibrated(
+            form,
+            truths,
+            [replace(one, fields={**one.fields, "ok": replace(one.fields["ok"], value=ok)}) for one in answers],
+            [""] * 400,
+        )
+        for ok in (True, False)
+    ]
+    assert fitted[0] == fitted[1]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import pytest
+from pydantic import create_model
 
 from tests.forms import whole_form
 from vlm_ft.answers.derivations.estimate import read_rate_card
-from vlm_ft.answers.form import Form, paths
-from vlm_ft.answers.kinds import BoxKind, Choice, Flag, Integer, Items, Text
+from vlm_ft.answers.form import Form, by_path
+from vlm_ft.answers.kinds import Answer, BoxKind, Choice, Flag, Integer, Items, Text, fields_of
 from vlm_ft.answers.task import Task, Values
 from vlm_ft.errors import FormError
 from vlm_ft.recipe import find_rate_card
@@ -20,7 +21,7 @@ from vlm_ft.tasks import TASKS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=str)
 EVERY_PATH = pytest.mark.parametrize(
-    ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(paths(task.fields))], ids=str
+    ("task", "path"), [(task, path) for task in TASKS.values() for path in sorted(by_path(task.fields))], ids=str
 )
 
 DEFECTS = TASKS["product_defects"]
@@ -74,10 +75,10 @@ def test_schema_is_closed_ordered_and_bounded(task: Task) -> None:
 @EVERY_PATH
 def test_narrowing_to_a_path_asks_for_it_alone(task: Task, path: str) -> None:
     given = whole_form(task)
-    open_paths = {each: ["a", "b"] for each in paths(task.fields) if _kind(task, each) == Choice(options=())}
+    open_paths = {each: ["a", "b"] for each in by_path(task.fields) if _kind(task, each) == Choice(options=())}
     form = Form.of(task, open_paths, [path])
-    below = {known for known in paths(task.fields) if known.startswith(path + ".")}
-    assert paths(form.fields) == {path, *below} | ({path.split(".")[0]} if "." in path else set())
+    below = {known for known in by_path(task.fields) if known.startswith(path + ".")}
+    assert by_path(form.fields).keys() == {path, *below} | ({path.split(".")[0]} if "." in path else set())
     narrow = given.narrow([path.split(".")[0]])
     assert narrow.names == (path.split(".")[0],)
     assert narrow.narrow(narrow.names) is narrow
@@ -236,3 +237,12 @@ def test_a_form_without_findings_has_no_estimate() -> None:
         FormError, match=r"estimate example_eur: the form lists no findings by kind \(it asks for severity\)"
     ):
         form.with_derivation(read_rate_card(find_rate_card("example_eur")))
+
+
+@pytest.mark.parametrize(
+    "annotation", [float, list, list[int], list[Literal["a"]], Literal[1, 2], bool | None], ids=str
+)
+def test_an_annotation_that_is_not_a_field_type_is_named(annotation: Any) -> None:
+    answer = create_model("Weld", __base__=Answer, seam=(annotation, ...))
+    with pytest.raises(FormError, match=r"^Weld\.seam: .* is not a supported field type; use bool, Literal"):
+        fields_of(answer)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
-from vlm_ft.answers.form import Form, paths
+from vlm_ft.answers.form import Form, by_path
 from vlm_ft.answers.kinds import Choice, Items
 from vlm_ft.answers.observation import MAX_NAMES, Observation, observed
 from vlm_ft.answers.task import Task, Values
@@ -62,7 +62,7 @@ def test_asking_for_a_part_that_an_item_lacks_is_an_error() -> None:
 def test_a_part_that_an_item_lacks_is_left_out_with_a_note(left: str, only: list[str] | None) -> None:
     lacking = {name: value for name, value in WHOLE.items() if name != left}
     form, notes = of_sources({"": [{"findings": [WHOLE, lacking]}, {"findings": []}]}, only)
-    assert paths(form.fields) == {"findings", *(f"findings.{name}" for name in lacking)}
+    assert by_path(form.fields).keys() == {"findings", *(f"findings.{name}" for name in lacking)}
     assert notes == [f"findings.{left}: 1 of 2 items lack it, so it is not asked for; label it there to include it"]
 
 

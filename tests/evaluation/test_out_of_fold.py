@@ -11,12 +11,12 @@ import pytest
 
 from tests.forms import form_of
 from vlm_ft.answers.confidence import Confidence, tempered, with_confidence
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Choice
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.out_of_fold import Answers, cross_fitted, fold_reliability, read_folds
-from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.recipe import Recipe
 
 OPTIONS = ("dent", "scratch", "rust")

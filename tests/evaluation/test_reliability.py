@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -129,8 +130,22 @@ def test_operating_points_miss_what_lies_below_the_threshold() -> None:
     assert points[0].false_rejects == 0
 
 
+def test_copies_make_no_interval_narrower() -> None:
+    """Five photos of each part, all answered and flagged alike, tell no more than one."""
+    truths, answers = drawn(60)
+    answers = [replace(answer, strange=2.0 * (index % 4 == 0)) for index, answer in enumerate(answers)]
+    groups = [f"part {index}" for index in range(60)]
+    plain = sureness_of(FORM, truths, groups, {"adapter": answers}, None, "adapter")
+    copied = sureness_of(FORM, truths * 5, groups * 5, {"adapter": answers * 5}, None, "adapter")
+    once = [plain.alarms[0].flagged, *(point.escapes for point in plain.operating)]
+    often = [copied.alarms[0].flagged, *(point.escapes for point in copied.operating)]
+    for one, five in zip(once, often, strict=True):
+        assert five.value == pytest.approx(one.value)
+        assert five.high - five.low > 0.9 * (one.high - one.low)  # the effective number of examples is estimated
+
+
 def test_alarms_are_counted_if_there_are_any() -> None:
-    assert alarm("test", [Prediction()]) is None
-    found = alarm("test", [Prediction(strange=1.5), Prediction(strange=0.5)])
+    assert alarm("test", [Prediction()], np.arange(1)) is None
+    found = alarm("test", [Prediction(strange=1.5), Prediction(strange=0.5)], np.arange(2))
     assert found is not None
     assert (found.count, found.flagged.value) == (2, 0.5)

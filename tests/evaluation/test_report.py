@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -46,6 +47,15 @@ def test_files_are_written_and_follow_from_the_json(defects: Evaluation, tmp_pat
     read = Evaluation.model_validate_json((folder / "evaluation.json").read_text())
     assert (folder / "evaluation.md").read_text() == markdown(read)
     assert (folder / "evaluation.html").read_text() == html(read)
+
+
+def test_an_interrupted_report_does_not_look_complete(
+    defects: Evaluation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vlm_ft.evaluation.report.html", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        write(defects, tmp_path)
+    assert not (tmp_path / "evaluation.json").exists()
 
 
 def test_an_unpaired_surrogate_does_not_lose_the_evaluation(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 from tests.cards import answered, card_of
 from tests.evaluation.made import Scripted, clause_cases, form_of
 from vlm_ft.adapters import Card
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
-from vlm_ft.evaluation.reliability import OWN, Alarm, Figure
+from vlm_ft.evaluation.reliability import OWN, Alarm
 from vlm_ft.evaluation.results import Result, read_results, record, results_of
 
 

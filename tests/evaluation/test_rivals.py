@@ -21,7 +21,7 @@ from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.evaluation.evaluate import evaluate
 from vlm_ft.evaluation.rivals import RIVALS
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
+from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData
 from vlm_ft.inference.engine import Engine
 
 BASES = ["fast_vlm", "llava_siglip_qwen2", "llava_clip_llama", "qwen3_vl", "llava_onevision", "idefics3", "internvl"]
@@ -31,7 +31,7 @@ def data(form: Form, train: Sequence[Case], tune: Sequence[Case], test: Sequence
     return RivalData(form, train, tune, [case.example for case in test], **options)
 
 
-def attempts(given: RivalData) -> dict[str, RivalAnswers]:
+def attempts(given: RivalData) -> dict[str, Attempt]:
     found = {name: rival.answer(given) for name, rival in RIVALS.items()}
     return {name: attempt for name, attempt in found.items() if attempt is not None}
 

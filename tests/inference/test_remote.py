@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from math import log
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -128,6 +129,16 @@ def test_an_unusable_reply_is_an_error_with_its_reason(stub: Stub, reply: str | 
     for answer in answers:
         assert reason in str(answer.error)
         assert answer.decision == "ask a person"
+
+
+def test_a_photo_is_not_taken_for_the_server_by_its_name(
+    stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("server.png").write_bytes(b"no photo")
+    broken, good = engine(stub, GOOD).predict([replace(PHOTO, images=(Path("server.png"),)), PHOTO])
+    assert str(broken.error).startswith("server.png: ")
+    assert good.error is None
 
 
 def test_an_unreachable_server_stops_the_run() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.inference.likeness import alike, altered
-from vlm_ft.adapters import ADAPTER, TENSORS, read_card
+from vlm_ft.adapters import ADAPTER, CONFIG, TENSORS, read_card
 from vlm_ft.bases.load import load_base
 from vlm_ft.errors import AdapterError, BusyError
 from vlm_ft.inference.admission import Admission
@@ -58,6 +60,14 @@ def test_identical_files_are_held_once(folders: dict[str, Path], photos: list[Pa
     assert engine._residents.size == sum((folders[name] / TENSORS).stat().st_size for name in ("first", "second"))
     second, third = engine.predict([Request(images=(photos[0],), adapter=name) for name in ("second", "third")])
     assert alike([second], [third])
+
+
+def test_equal_tensors_with_other_settings_are_another_adapter(folders: dict[str, Path], tmp_path: Path) -> None:
+    stronger = Path(shutil.copytree(folders["first"], tmp_path / "stronger"))
+    config = json.loads((stronger / CONFIG).read_text())
+    (stronger / CONFIG).write_text(json.dumps({**config, "lora_alpha": 2 * config["lora_alpha"]}))
+    engine = opened({"first": folders["first"], "stronger": stronger})
+    assert engine._residents.size == 2 * (stronger / TENSORS).stat().st_size
 
 
 def test_files_that_changed_are_not_loaded_again(folders: dict[str, Path], photos: list[Path]) -> None:

@@ -198,7 +198,7 @@ def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
     names = ("dies.png", "good.png", "hangs.png")
     sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
     job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
@@ -249,7 +249,7 @@ def test_data_with_a_photo_that_hangs_its_decoder_are_refused(
     client: TestClient, drawings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder._shared", lambda: decoder)
+    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
     files = [(str(file.relative_to(drawings)), file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
     photo_name = next(name for name, _ in files if name.endswith(".png"))
     renamed = [
@@ -377,7 +377,7 @@ def test_photos_with_the_same_name_are_all_scored(work: Workplace, monkeypatch: 
     monkeypatch.setattr(Jobs, "_next", lambda _: None)
     sent = [(name, io.BytesIO(name.encode() + bytes([at]))) for at, name in enumerate(["3 a.png", "a.png", "a.png"])]
     job = work.score(work.registry.current("parts").card.model_copy(update={"name": "parts"}), sent, "", "csv", None)
-    assert len(list((work.jobs.place(job.id) / "photos").iterdir())) == 3
+    assert len(list((work.jobs.folder / job.id / "photos").iterdir())) == 3
 
 
 def test_a_full_disk_is_not_the_clients_mistake(

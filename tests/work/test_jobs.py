@@ -18,7 +18,7 @@ import pytest
 
 from tests.service.servers import SOURCE
 from vlm_ft.errors import BusyError, DataError
-from vlm_ft.work.jobs import Job, Jobs
+from vlm_ft.work.jobs import LOG_READ, Job, Jobs
 from vlm_ft.work.memory import Need
 
 QUICK = ("--version",)
@@ -193,6 +193,18 @@ def test_unknown_ids_are_refused(jobs: Jobs, job: str) -> None:
 def test_two_services_do_not_share_a_folder(jobs: Jobs) -> None:
     with pytest.raises(DataError, match="is in use by another service"):
         Jobs(jobs.folder)
+
+
+def test_a_long_log_is_read_in_whole_lines(jobs: Jobs) -> None:
+    job = queued(jobs, QUICK)
+    wait(jobs, job, ended)
+    printed = [f"Zeile {number} für {'ü' * (1 + number % 50)}" for number in range(2000)] + ["x" * 2 * LOG_READ]
+    (jobs.folder / job.id / "log.txt").write_text("\n".join(printed), encoding="utf-8")
+    read, after = list[str](), 0
+    while found := jobs.lines(job.id, after):
+        read += [line for _, line in found]
+        after = found[-1][0]
+    assert read == [*printed[:-1], "x" * LOG_READ, "x" * LOG_READ]
 
 
 def test_a_job_that_is_not_submitted_leaves_nothing(jobs: Jobs) -> None:

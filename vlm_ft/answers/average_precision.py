@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.intervals import Interval
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Items
 from vlm_ft.answers.prediction import FieldValue
 from vlm_ft.answers.task import Values
@@ -20,7 +20,7 @@ GROUPS = 5
 
 def average_precisions(
     kind: Items, truths: Sequence[Sequence[Values]], answers: Sequence[FieldValue | None], clusters: NDArray[np.int64]
-) -> dict[str, tuple[float, Interval]]:
+) -> dict[str, Figure]:
     """`ap50` and `ap`, the mean over IoU thresholds 0.50 to 0.95, with 95 % intervals; {} if there are no true items.
 
     Only listed items count, ranked by the probability that they exist and have the right name; an item without a
@@ -42,11 +42,11 @@ def average_precisions(
     member = np.array([ranks[cluster] % groups for cluster in clusters[rows].tolist()])
     whole = _average_precision(kind, truths, answers, rows)
     if groups < 2:
-        return {name: (value, (0.0, 1.0)) for name, value in zip(NAMES, whole, strict=True)}
+        return {name: Figure(value=value, low=0.0, high=1.0) for name, value in zip(NAMES, whole, strict=True)}
     parts = np.array([_average_precision(kind, truths, answers, rows[member != group]) for group in range(groups)])
     margins = t.ppf(0.975, groups - 1) * np.sqrt((groups - 1) / groups * np.square(parts - parts.mean(0)).sum(0))
     return {
-        name: (value, (max(0.0, value - margin), min(1.0, value + margin)))
+        name: Figure(value=value, low=max(0.0, value - margin), high=min(1.0, value + margin))
         for name, value, margin in zip(NAMES, whole, margins.tolist(), strict=True)
     }
 

@@ -49,7 +49,6 @@ class BoxFormat(Strict):
 
     @property
     def answer_schema(self) -> dict[str, Any]:
-        """The JSON schema of one box."""
         if self.locations:
             return {"type": "string", "pattern": r"^(<loc(0[0-9]{3}|10[01][0-9]|102[0-3])>){4}$"}
         side = {"type": "integer", "minimum": 0, "maximum": self.largest}
@@ -72,7 +71,6 @@ class BoxFormat(Strict):
 
     @property
     def largest(self) -> int:
-        """The largest allowed coordinate."""
         return self.scale or MAX_PIXELS
 
     def side(self, number: int) -> str:

@@ -7,6 +7,7 @@ Each field's temperature maximises the likelihood (Guo et al. 2017). The thresho
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil, log
 
 import numpy as np
@@ -51,18 +52,17 @@ def calibrated(
     risk: float = RISK,
     level: float = LEVEL,
 ) -> Confidence:
-    """Fit the temperatures, then the bound on the answers at these temperatures; see `certified`.
+    """Fit the temperatures, then the bound on the answers as they are given at these temperatures; see `certified`.
 
     Answers that are withheld for another reason, their low legal probability, do not count for the bound.
     """
     temperatures = {
         name: temperature
         for name in closed_fields(form)
-        if (temperature := _temperature(list(distributions_with_truth(name, truths, predictions).values()))) is not None
+        if (temperature := _temperature(distributions_with_truth(name, truths, predictions)[0])) is not None
     }
-    sure, right = certainty_and_correctness(
-        form, truths, [at_temperatures(entry, temperatures) for entry in predictions]
-    )
+    served = [_decided(form, at_temperatures(entry, temperatures)) for entry in predictions]
+    sure, right = certainty_and_correctness(form, truths, served)
     legal = np.array([least_legal(form, entry)[0] for entry in predictions])
     least = min(MAX_LEGAL, float(np.quantile(legal, ILLEGAL_SHARE, method="lower")))
     known = ~np.isnan(sure) & (legal >= least)
@@ -71,18 +71,29 @@ def calibrated(
     return Confidence(temperatures=temperatures, bound=bound, legal=least)
 
 
+def _decided(form: Form, prediction: Prediction) -> Prediction:
+    """The prediction with its flags decided by the form's thresholds at its present temperatures, as in serving."""
+    fields = dict(prediction.fields)
+    for name, threshold in form.thresholds.items():
+        entry = fields.get(name)
+        if entry is not None and entry.distribution is not None and isinstance(entry.value, bool):
+            fields[name] = replace(entry, value=entry.distribution["true"] >= threshold)
+    return replace(prediction, fields=fields)
+
+
 def distributions_with_truth(
     name: str, truths: Sequence[Values], predictions: Sequence[Prediction]
-) -> dict[int, tuple[Distribution, str]]:
-    """The field's distribution and true option, by the index of each answer that has both."""
-    found = {}
+) -> tuple[list[tuple[Distribution, str]], list[int]]:
+    """The field's distribution and true option, of each answer that has both, and the indices of these answers."""
+    pairs, places = list[tuple[Distribution, str]](), list[int]()
     for index, (truth, prediction) in enumerate(zip(truths, predictions, strict=True)):
         entry = prediction.fields.get(name)
         if entry is not None and entry.distribution and name in truth:
             option = option_name(truth[name])
             if option in entry.distribution:
-                found[index] = entry.distribution, option
-    return found
+                pairs.append((entry.distribution, option))
+                places.append(index)
+    return pairs, places
 
 
 def certainty_and_correctness(

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Integer, Strict
-from vlm_ft.answers.prediction import Distribution, FieldValue, Prediction
+from vlm_ft.answers.prediction import Distribution, Prediction
 
 FLOOR = 1e-9
 """The minimum probability of an option: one that decoding did not resolve is improbable, not impossible."""
@@ -139,8 +139,12 @@ def least_legal(form: Form, prediction: Prediction) -> tuple[float, str]:
 
 def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -> Prediction:
     """The prediction with the distributions of these fields tempered."""
-    fields = {name: _tempered_field(entry, temperatures.get(name)) for name, entry in prediction.fields.items()}
-    return replace(prediction, fields=fields)
+    changed = {
+        name: replace(entry, distribution=tempered(entry.distribution, temperatures[name]))
+        for name, entry in prediction.fields.items()
+        if name in temperatures and entry.distribution is not None
+    }
+    return replace(prediction, fields={**prediction.fields, **changed})
 
 
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
@@ -152,24 +156,18 @@ def with_confidence(form: Form, prediction: Prediction, confidence: Confidence |
     if prediction.decision != "answer":
         return prediction
     if sure is None:
-        return replace(prediction, decision="ask a person", reason="not every field has a probability")
+        return prediction.doubted("not every field has a probability")
     if threshold is None:
-        return replace(prediction, decision="ask a person", reason=f"no bound: {confidence.bound.in_words}")
+        return prediction.doubted(f"no bound: {confidence.bound.in_words}")
     if sure < threshold:
         fields = prediction.fields
         unsure = min(closed_fields(form), key=lambda name: fields[name].probability or 0.0)
-        reason = (
+        return prediction.doubted(
             f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {threshold:.2f}"
         )
-        return replace(prediction, decision="ask a person", reason=reason)
     legal, field = least_legal(form, prediction)
     if legal < confidence.legal:
-        reason = f"{field}: the model gave only {legal:.1%} to what the form allows, below {confidence.legal:.1%}"
-        return replace(prediction, decision="ask a person", reason=reason)
+        return prediction.doubted(
+            f"{field}: the model gave only {legal:.1%} to what the form allows, below {confidence.legal:.1%}"
+        )
     return prediction
-
-
-def _tempered_field(entry: FieldValue, temperature: float | None) -> FieldValue:
-    if temperature is None or entry.distribution is None:
-        return entry
-    return replace(entry, distribution=tempered(entry.distribution, temperature))

@@ -45,12 +45,12 @@ class Form(Strict):
         left without options.
         """
         options = dict(options or {})
-        known = paths(task.fields)
+        known = by_path(task.fields)
         for path in [*options, *(only or ()), *task.follows, *task.headline.names]:
             if path not in known:
                 raise FormError(f"task {task.name}", f"no field {path!r}", nearest(path, known))
-        fields = _narrowed(task.fields, set(only) if only is not None else known)
-        asked = paths(fields)
+        fields = _narrowed(task.fields, set(known if only is None else only))
+        asked = by_path(fields)
         return cls(
             task=task.name,
             title=task.title,
@@ -104,7 +104,7 @@ class Form(Strict):
 
     def with_derivation(self, derivation: Derivation) -> Form:
         """The same form with this derivation. Raises `FormError` if the form lacks the fields that it needs."""
-        if not derivation.derivable(paths(self.fields)):
+        if not derivation.derivable(by_path(self.fields)):
             raise FormError(
                 f"{derivation.kind} {derivation.name}",
                 f"the form lists no findings by kind (it asks for {', '.join(self.names)})",
@@ -197,11 +197,6 @@ def by_path(fields: Iterable[FieldSpec]) -> dict[str, FieldSpec]:
         if isinstance(field.kind, Items):
             found |= {f"{field.name}.{part.name}": part for part in field.kind.fields}
     return found
-
-
-def paths(fields: Iterable[FieldSpec]) -> set[str]:
-    """The keys of `by_path`."""
-    return set(by_path(fields))
 
 
 def _narrowed(fields: Iterable[FieldSpec], only: set[str]) -> list[FieldSpec]:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vlm_ft.answers.kinds import Strict
+
 LEVEL = 0.95
 INTERVAL = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 RESAMPLES = 1000
@@ -110,3 +112,37 @@ def _resampled(sums: Sums) -> Sums:
     unique, counts = np.unique(sums, axis=0, return_counts=True)
     draws = np.random.default_rng(SEED).multinomial(len(sums), counts / len(sums), size=RESAMPLES)
     return draws @ unique
+
+
+class Figure(Strict):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, value: float, interval: Interval) -> Figure:
+        """The value with its interval, widened if rounding or skew leaves the value outside."""
+        low, high = interval
+        return cls(value=value, low=min(value, low), high=max(value, high))
+
+    @classmethod
+    def resampled(cls, figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Figure:
+        """A figure of these columns, (examples,) each, with its percentile interval."""
+        return cls.of(figure(*columns), percentile_interval(figure, clusters, *columns))
+
+    @classmethod
+    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64]) -> Figure:
+        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent."""
+        return cls.of(float(flags.mean()), share_interval(_counted(flags, clusters)))
+
+    @classmethod
+    def mean(cls, values: Sequence[float] | Sums, clusters: NDArray[np.int64], top: float | None = None) -> Figure:
+        """The mean of values from 0 to `top` (None: no limit), one per example."""
+        return cls.of(float(np.mean(values)), bca_interval(_counted(values, clusters), mean, top))
+
+
+def _counted(values: Sequence[float] | NDArray[Any], clusters: NDArray[np.int64]) -> Sums:
+    """The sum of the values in each cluster, and their number, (clusters, 2)."""
+    return summed(np.column_stack([values, np.ones(len(values))]), clusters)

@@ -168,7 +168,7 @@ def fields_of(answer: type[BaseModel]) -> tuple[FieldSpec, ...]:
 def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
     if annotation is bool:
         return Flag()
-    if get_origin(annotation) is Literal:
+    if get_origin(annotation) is Literal and all(isinstance(option, str) for option in get_args(annotation)):
         return Choice(options=get_args(annotation))
     if annotation is str and any(isinstance(item, OpenChoice) for item in metadata):
         return Choice(options=())
@@ -178,12 +178,13 @@ def _kind_of(annotation: Any, metadata: list[Any], place: str) -> Kind:
         return Integer(minimum=_bound(metadata, "ge", place), maximum=_bound(metadata, "le", place))
     if BOX in metadata:
         return BoxKind()
-    if get_origin(annotation) is list and issubclass(get_args(annotation)[0], Item):
-        return Items(fields=fields_of(get_args(annotation)[0]), max_items=_bound(metadata, "max_length", place))
+    item = next(iter(get_args(annotation)), None) if get_origin(annotation) is list else None
+    if isinstance(item, type) and issubclass(item, Item):
+        return Items(fields=fields_of(item), max_items=_bound(metadata, "max_length", place))
     raise FormError(
         place,
         f"{annotation!r} is not a supported field type",
-        "use bool, Literal, OneOf, a bounded int, a bounded str, Box, or a bounded list of Item",
+        "use bool, Literal of strings, OneOf, a bounded int, a bounded str, Box, or a bounded list of Item",
     )
 
 

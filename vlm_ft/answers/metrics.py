@@ -12,8 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from statistics import median_low
 from typing import Any
 
@@ -23,9 +22,9 @@ from numpy.typing import NDArray
 from vlm_ft.answers.average_precision import average_precisions
 from vlm_ft.answers.boxes import iou
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import Interval, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
-from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
-from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.intervals import Figure, Statistic, Sums, bca_interval, clusters_of, mean, share_interval, summed
+from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Values
 
 IOU_THRESHOLD = 0.5  # Everingham et al. 2010 (PASCAL VOC), section 4.2
@@ -38,8 +37,8 @@ Pair = tuple[Any, Any]
 """A true value and the answered one, which is None if the answer failed or lacks the field."""
 
 
-class Metric(Strict):
-    """One figure with its 95 % interval, over `count` examples.
+class Metric(Figure):
+    """One figure over `count` examples.
 
     `field` is "" for `valid`, the share of predictions without an error. Values are 0..1 and higher is better, except
     for those in `LOWER_IS_BETTER`: `mae` and `median_error`, in the units of their field, and `not_priced`.
@@ -47,16 +46,7 @@ class Metric(Strict):
 
     field: str
     name: str
-    value: float
-    low: float
-    high: float
     count: int
-
-    @classmethod
-    def of(cls, field: str, name: str, value: float, interval: Interval, count: int) -> Metric:
-        """A figure whose interval is widened to include the value, which rounding or skew can leave outside."""
-        low, high = interval
-        return cls(field=field, name=name, value=value, low=min(value, low), high=max(value, high), count=count)
 
 
 def measure(
@@ -86,14 +76,13 @@ def measure(
     if not truths:
         return ()
     clusters = clusters_of(groups)
-    valid = _Tally(WHOLE, "valid", [(float(entry.error is None), 1.0) for entry in predictions])
-    metrics = [valid.metric(clusters)]
+    metrics = [_metric(WHOLE, clusters, "valid", [(float(entry.error is None), 1.0) for entry in predictions])]
     for field in form.fields:
         seen = [index for index, truth in enumerate(truths) if field.name in truth]
-        pairs = [(truths[index][field.name], predictions[index].values.get(field.name)) for index in seen]
-        if pairs:
-            metrics += [tally.metric(clusters[seen]) for tally in _tallies(field, pairs)]
-            metrics += _average_precisions(field, truths, predictions, clusters, seen)
+        observed = [truths[index][field.name] for index in seen]
+        entries = [predictions[index].fields.get(field.name) for index in seen]
+        if seen:
+            metrics += _metrics(field, observed, entries, clusters[seen])
     return tuple(metrics)
 
 
@@ -172,75 +161,57 @@ def rouge_l(truth: str, answer: str) -> float:
     return float(_rouge().score(truth, answer)["rougeL"].fmeasure)
 
 
-@dataclass(frozen=True, slots=True)
-class _Tally:
-    """A figure before summation: what each example adds, (examples, columns), and the statistic of the sums.
-
-    `top` is the figure's largest value; a figure without a `statistic` is a share of right answers.
-    """
-
-    field: str
-    name: str
-    rows: Sequence[Row]
-    statistic: Statistic | None = None
-    top: float = 1.0
-
-    def metric(self, clusters: NDArray[np.int64]) -> Metric:
-        sums = summed(np.asarray(self.rows, dtype=float), clusters)
-        value = float((self.statistic or mean)(sums.sum(axis=0)))
-        interval = share_interval(sums) if self.statistic is None else bca_interval(sums, self.statistic, self.top)
-        return Metric.of(self.field, self.name, value, interval, len(self.rows))
-
-
-def _tallies(field: FieldSpec, pairs: Sequence[Pair]) -> list[_Tally]:
+def _metrics(
+    field: FieldSpec, truths: Sequence[Any], entries: Sequence[FieldValue | None], clusters: NDArray[np.int64]
+) -> list[Metric]:
     """The figures of one field, by its kind."""
-    kind = field.kind
+    kind, figure = field.kind, partial(_metric, field.name, clusters)
+    pairs = [(true, None if entry is None else entry.value) for true, entry in zip(truths, entries, strict=True)]
     match kind:
         case Choice() | Flag():
             counts = _class_counts(pairs)
-            tallies = [
-                _Tally(field.name, "accuracy", [(float(true == given), 1.0) for true, given in pairs]),
-                _Tally(field.name, "macro_f1", counts, _macro_f1),
-            ]
+            accuracy = figure("accuracy", [(float(true == given), 1.0) for true, given in pairs])
+            found = [accuracy, figure("macro_f1", counts, _macro_f1)]
             if isinstance(kind, Flag):
-                tallies.append(_Tally(field.name, "balanced_accuracy", counts, _balanced_accuracy))
-            return tallies
+                found.append(figure("balanced_accuracy", counts, _balanced_accuracy))
+            return found
         case Integer():
             rows = [(_distance(kind, *pair), 1.0) for pair in pairs]
-            return [_Tally(field.name, "mae", rows, mean, top=max(1, kind.maximum - kind.minimum))]
+            return [figure("mae", rows, mean, max(1, kind.maximum - kind.minimum))]
         case Text():
             exact = [(float(given is not None and true.strip() == given.strip()), 1.0) for true, given in pairs]
             rouge = [(field_score(kind, *pair), 1.0) for pair in pairs]
-            return [_Tally(field.name, "exact", exact), _Tally(field.name, "rouge_l", rouge, mean)]
+            return [figure("exact", exact), figure("rouge_l", rouge, mean)]
         case BoxKind():
-            return [_Tally(field.name, "iou", [(field_score(kind, *pair), 1.0) for pair in pairs], mean)]
+            return [figure("iou", [(field_score(kind, *pair), 1.0) for pair in pairs], mean)]
         case Items():
-            return _item_tallies(field.name, kind, pairs)
+            counts = [_item_counts(kind, *pair) for pair in pairs]
+            shares = {"precision": _precision, "recall": _recall, "f1": _f1}
+            found = [figure(name, counts, share) for name, share in shares.items()]
+            if kind.boxed and kind.name is not None:
+                located = [_item_counts(kind, *pair, named=False) for pair in pairs]
+                found.append(figure("localisation_f1", located, _f1))
+            for name, value in (average_precisions(kind, truths, entries, clusters) if kind.boxed else {}).items():
+                found.append(Metric(field=field.name, name=name, count=len(pairs), **dict(value)))
+            return found
 
 
-def _item_tallies(name: str, kind: Items, pairs: Sequence[Pair]) -> list[_Tally]:
-    counts = [_item_counts(kind, *pair) for pair in pairs]
-    figures = (("precision", _precision), ("recall", _recall), ("f1", _f1))
-    tallies = [_Tally(name, figure, counts, value) for figure, value in figures]
-    if kind.boxed and kind.name is not None:
-        found = [_item_counts(kind, *pair, named=False) for pair in pairs]
-        tallies.append(_Tally(name, "localisation_f1", found, _f1))
-    return tallies
-
-
-def _average_precisions(
-    field: FieldSpec,
-    truths: Sequence[Values],
-    predictions: Sequence[Prediction],
+def _metric(
+    field: str,
     clusters: NDArray[np.int64],
-    seen: Sequence[int],
-) -> list[Metric]:
-    """The average precisions of a list of boxes."""
-    if not (isinstance(field.kind, Items) and field.kind.boxed):
-        return []
-    answers = [predictions[row].fields.get(field.name) for row in seen]
-    found = average_precisions(field.kind, [truths[row][field.name] for row in seen], answers, clusters[seen])
-    return [Metric.of(field.name, name, value, interval, len(seen)) for name, (value, interval) in found.items()]
+    name: str,
+    rows: Sequence[Row],
+    statistic: Statistic | None = None,
+    top: float = 1.0,
+) -> Metric:
+    """A figure from what each example adds, (examples, columns), and the statistic of the sums, at most `top`.
+
+    Without a `statistic`, it is a share of right answers.
+    """
+    sums = summed(np.asarray(rows, dtype=float), clusters)
+    value = float((statistic or mean)(sums.sum(axis=0)))
+    interval = share_interval(sums) if statistic is None else bca_interval(sums, statistic, top)
+    return Metric(field=field, name=name, count=len(rows), **dict(Figure.of(value, interval)))
 
 
 def _item_counts(kind: Items, truth: Sequence[Values], answer: Sequence[Values] | None, named: bool = True) -> Row:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter
 
@@ -110,6 +109,10 @@ class Prediction:
         """A prediction without fields, with this error."""
         return cls(decision="ask a person", error=error)
 
+    def doubted(self, reason: str) -> Self:
+        """The same prediction, left to a person for this reason; one that failed is unchanged."""
+        return self if self.error is not None else replace(self, decision="ask a person", reason=reason)
+
     def to_json(self, indent: int | None = None, **extra: Any) -> str:
         """``{"fields": {name: {"value", ...}}, "decision", "reason", "error", "derived"}``, then `extra`.
 
@@ -123,7 +126,7 @@ class Prediction:
     @classmethod
     def from_json(cls, text: str) -> Prediction:
         """The prediction that `to_json` wrote. Raises `ValueError` for any other text."""
-        prediction = _codec().validate_json(text)
+        prediction = _CODEC.validate_json(text)
         if not prediction.fields and prediction.error is None:
             raise ValueError("neither fields nor an error")
         return prediction
@@ -141,8 +144,4 @@ def _without_missing(value: Any) -> Any:
 
 
 _FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward", "probabilities"})
-
-
-@cache
-def _codec() -> TypeAdapter[Prediction]:
-    return TypeAdapter(Prediction)
+_CODEC = TypeAdapter(Prediction)

@@ -101,10 +101,22 @@ class Task:
         return fields_of(self.answer)
 
     def listed(self, name: str, objects: tuple[LabelledObject, ...]) -> list[Values]:
-        """Labelled objects as the items of that field; see `items`."""
+        """Labelled objects as the items of that field, largest first, up to its limit.
+
+        An object's name becomes the item's name. Attributes named like a part are kept unless they are None.
+        """
         kind = next(spec.kind for spec in self.fields if spec.name == name)
         assert isinstance(kind, Items)
-        return items(objects, kind)
+        parts = [part.name for part in kind.fields]
+        rows = []
+        for item in sorted(objects, key=lambda item: (-box_area(item.box), item.box or (0, 0, 0, 0)))[: kind.max_items]:
+            row: Values = {part: value for part, value in item.attributes.items() if value is not None}
+            if kind.name:
+                row[kind.name] = item.name
+            if kind.box and item.box is not None:
+                row[kind.box] = list(item.box)
+            rows.append({part: row[part] for part in parts if part in row})
+        return rows
 
     def values(self, label: Label) -> Values:
         """What the label states: its class and objects, fields computed from them, and columns that name a field."""
@@ -148,24 +160,6 @@ def following(fields: Sequence[FieldSpec], rules: Mapping[str, Follows], values:
                 if word is not None and word in (options or (word,)):
                     found[target.name] = word
     return found
-
-
-def items(objects: tuple[LabelledObject, ...], spec: Items) -> list[Values]:
-    """Labelled objects as an answer's items, largest first, up to the field's limit.
-
-    An object's name becomes the item's name. Attributes named like a field are kept unless they are None.
-    """
-    ordered = sorted(objects, key=lambda item: (-box_area(item.box), item.box or (0, 0, 0, 0)))
-    names = {field.name for field in spec.fields}
-    rows = []
-    for item in ordered[: spec.max_items]:
-        row: Values = {name: value for name, value in item.attributes.items() if name in names and value is not None}
-        if spec.name:
-            row[spec.name] = item.name
-        if spec.box and item.box is not None:
-            row[spec.box] = list(item.box)
-        rows.append({field.name: row[field.name] for field in spec.fields if field.name in row})
-    return rows
 
 
 def judged_replies(label: Label) -> list[tuple[str | Values, bool]]:

@@ -111,10 +111,10 @@ def preflight(
     Exit code 3: the checks have found errors, which would stop training.
     """
     from vlm_ft.data.proposal import name_of
-    from vlm_ft.inference.photo_decoder import check
+    from vlm_ft.inference import photo_decoder
     from vlm_ft.training.preflight import preflight as run
 
-    check_photos = check if untrusted else None
+    check_photos = photo_decoder.shared().check if untrusted else None
     called = name or name_of(data_)
     found = run(data_, out, called, recipe=recipe, task=task, console=console(), check_photos=check_photos)
     print(f"{out}: {found.errors} errors, {found.warnings} warnings")

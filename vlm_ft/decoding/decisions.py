@@ -72,22 +72,24 @@ def target_steps(form: Form, values: Values, size: Size | None) -> Iterator[tupl
         else:
             value = _at(values, step, form.boxes, size)
         yield step, value
-        try:
-            step = steps.send(value)
-        except StopIteration:
-            step = None
+        step = step_after(value, steps)
 
 
 def leaves_open(form: Form) -> bool:
     """Whether an answer to the form has anything to decide: not if each of its fields has a single option."""
     steps = walk(form)
-    step = next(steps)
+    step: Step | None = next(steps)
     while isinstance(step, Decision) and len(step.options.values) == 1:
-        try:
-            step = steps.send(step.options.values[0])
-        except StopIteration:
-            return False
-    return True
+        step = step_after(step.options.values[0], steps)
+    return step is not None
+
+
+def step_after(value: Any, steps: Walk) -> Step | None:
+    """The step after the present one is decided with this value; None at the end of the answer."""
+    try:
+        return steps.send(value)
+    except StopIteration:
+        return None
 
 
 def quoted(text: str) -> str:

@@ -25,5 +25,4 @@ class Prompts:
 
     @property
     def lengths(self) -> list[int]:
-        """The number of tokens in each prompt."""
         return [int(length) for length in self.batch["attention_mask"].sum(1)]

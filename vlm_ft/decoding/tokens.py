@@ -64,7 +64,6 @@ class Tree:
         self.leaves = np.argsort(self.order)
 
     def leaf(self, option: int) -> int:
-        """The number of the option's leaf."""
         return int(self.leaves[option])
 
     def path_to(self, option: int) -> list[Node]:

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator as Random
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from vlm_ft.answers.form import Form
-from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, walk
+from vlm_ft.decoding.decisions import Decision, FreeText, Options, Path, Step, step_after, walk
 from vlm_ft.decoding.rows import Branch, BranchResult
 from vlm_ft.decoding.tokens import AnswerTokens, Node, Tree
 
@@ -83,8 +84,8 @@ def write(
     Raises `AnswerTooLongError` if the answer needs more than `room` tokens.
     """
     cursor, steps, outcomes = _Cursor(room), walk(form), dict[Path, Outcome]()
-    step = next(steps)
-    while True:
+    step: Step | None = next(steps)
+    while step is not None:
         if isinstance(step, FreeText):
             listener = partial(on_token, outcomes, step.path) if on_token is not None else None
             outcome = yield from _text(step.max_length, tokens, cursor, sampling, listener)
@@ -96,10 +97,8 @@ def write(
                 outcome = replace(outcome, mean=float(outcome.mass @ np.array(step.options.values)))
         if isinstance(step, FreeText) or step.kind != "fixed":
             outcomes[step.path] = outcome
-        try:
-            step = steps.send(outcome.value)
-        except StopIteration:
-            return outcomes
+        step = step_after(outcome.value, steps)
+    return outcomes
 
 
 def _threshold(form: Form, step: Decision) -> float | None:
@@ -185,7 +184,6 @@ class _Probabilities:
         return found or ([] if best else [max(self._open, key=self._node_mass)])
 
     def chosen(self, kind: str) -> int:
-        """The chosen option."""
         if self._sampling:
             return int(self._tree.order[self._drawn.low])
         return self._median() if kind == "side" else int(self._tree.order[self.mass.argmax()])
@@ -223,13 +221,4 @@ def _text(
 
 def _whole_characters(text: str) -> str:
     """The text of a JSON string that may lack its end, without an incomplete last character or escape."""
-    text = text.removesuffix('"') if _is_closed(text) else text.rstrip("\ufffd")
-    if (len(text) - len(text.rstrip("\\"))) % 2:
-        text = text[:-1]
-    return str(json.loads(f'"{text}"'))
-
-
-def _is_closed(text: str) -> bool:
-    """Whether the string ends with its closing quotation mark: an escaped one follows an odd number of backslashes."""
-    before = text.removesuffix('"')
-    return before != text and (len(before) - len(before.rstrip("\\"))) % 2 == 0
+    return str(from_json('"' + text.rstrip("\ufffd"), allow_partial="trailing-strings"))

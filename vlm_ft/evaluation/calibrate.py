@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -23,7 +23,7 @@ from vlm_ft.data.subsets import spaced
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import predict_in_chunks
 from vlm_ft.evaluation.out_of_fold import Answers, read_folds
-from vlm_ft.evaluation.run import open_run, progress_bars
+from vlm_ft.evaluation.run import open_run
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.familiarity import FEWEST, Extractor, fit_familiarity
 from vlm_ft.inference.request import Request
@@ -90,10 +90,11 @@ def calibrate_run(
     card.write(run.adapter)  # if interrupted, the adapter must not look calibrated
     (run.adapter / FAMILIARITY).unlink(missing_ok=True)
     engine, exact = Engine.open([run.adapter], batch_size=batch_size, precision="fp32"), None
+    ask = partial(_answers, engine, card.name, batch_size, console)
     card = _with_familiarity(engine, card, dataset, run, console)
     if closed_fields(form):
         if answers is None:
-            answers = _answers(engine, card, cases, batch_size, console)
+            answers = ask(cases)
             exact = answers.predictions
         confidence = answers.fit(form, risk=risk, level=level)
         _print(confidence, len(answers.truths), console)
@@ -101,7 +102,7 @@ def calibrate_run(
             _advise_folds(run, console)
         card = card.model_copy(update={"confidence": confidence})
     if alone:
-        card = card.model_copy(update={"bf16": _agreement(engine, card, cases, exact, batch_size, console)})
+        card = card.model_copy(update={"bf16": _agreement(engine, ask, card.form, cases, exact, console)})
     card.write(run.adapter)
 
 
@@ -122,13 +123,13 @@ def _with_familiarity(engine: Engine, card: Card, dataset: Dataset, run: Run, co
 
 def _agreement(
     engine: Engine,
-    card: Card,
+    ask: Callable[[Sequence[Case]], Answers],
+    form: Form,
     cases: Sequence[Case],
     exact: Sequence[Prediction] | None,
-    batch_size: int,
     console: Console,
 ) -> Agreement | None:
-    """How well the adapter's answers in both precisions agree, on at most `MAX_COMPARED` of these cases.
+    """How well the engine's answers in both precisions agree, on at most `MAX_COMPARED` of these cases.
 
     `exact`: the answers to all of them in fp32, the engine's precision, if they are known. None if bf16 is not faster
     on this machine, or there are too few examples.
@@ -136,12 +137,9 @@ def _agreement(
     compared = spaced(cases, MAX_COMPARED)
     if len(compared) < MIN_EXAMPLES or not uses_bf16("auto"):
         return None
-    if exact is None:
-        in_fp32 = _answers(engine, card, compared, batch_size, console).predictions
-    else:
-        in_fp32 = spaced(exact, MAX_COMPARED)
+    in_fp32 = ask(compared).predictions if exact is None else spaced(exact, MAX_COMPARED)
     engine.precision = "bf16"
-    agreement = agreement_of(card.form, in_fp32, _answers(engine, card, compared, batch_size, console).predictions)
+    agreement = agreement_of(form, in_fp32, ask(compared).predictions)
     if agreement is not None:
         console.print(f"bf16: {agreement.in_words}")
     return agreement
@@ -158,11 +156,9 @@ def agreement_of(form: Form, exact: Sequence[Prediction], fast: Sequence[Predict
     return Agreement(count=len(pairs), score=sum(scores) / len(pairs), shift=shift)
 
 
-def _answers(engine: Engine, card: Card, cases: Sequence[Case], batch_size: int, console: Console) -> Answers:
-    """The adapter's answers to these cases."""
-    requests = [Request(case.example.images, case.example.turns, adapter=card.name) for case in cases]
-    with progress_bars(console) as progress:
-        predictions = predict_in_chunks(engine, requests, batch_size, partial(progress, "calibrate"))
+def _answers(engine: Engine, adapter: str, batch_size: int, console: Console, cases: Sequence[Case]) -> Answers:
+    requests = [Request(case.example.images, case.example.turns, adapter=adapter) for case in cases]
+    predictions = predict_in_chunks(engine, requests, batch_size, "calibrating", console)
     return Answers([case.values for case in cases], predictions, [case.group for case in cases])
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlm_ft.answers.derivations import Derivation
-from vlm_ft.answers.derivations.result import Figure, Result
-from vlm_ft.answers.form import Form, paths
-from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, percentile_interval, share_interval, summed
+from vlm_ft.answers.derivations.result import Result
+from vlm_ft.answers.form import Form, by_path
+from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.metrics import Metric
 
 Derived = Mapping[str, Mapping[str, Any]]
@@ -30,13 +30,13 @@ def measure_derived(
     """
     clusters, metrics = clusters_of(groups), list[Metric]()
     for entry in form.derivations:
-        if not entry.derivable(paths(form.fields)):
+        if not entry.derivable(by_path(form.fields)):
             continue
         labelled = {index: result for index, truth in enumerate(truths) if (result := _result(entry, truth))}
         places = [index for index, result in labelled.items() if result.definite]
-        pairs: list[tuple[Any, Any]] = [(labelled[index], _result(entry, predictions[index])) for index in places]
+        pairs = [(labelled[index], _result(entry, predictions[index])) for index in places]
         if pairs:
-            metrics += _metrics(entry.result.figures(pairs), clusters[places])
+            metrics += _metrics(entry, pairs, clusters[places])
     return tuple(metrics)
 
 
@@ -64,20 +64,18 @@ def _result(derivation: Derivation, derived: Derived) -> Result | None:
     return None if values is None else derivation.result.model_validate(values)
 
 
-def _metrics(figures: Iterator[Figure], clusters: NDArray[np.int64]) -> Iterator[Metric]:
-    for field, name, cases, statistic in figures:
+def _metrics(derivation: Derivation, pairs: list[tuple[Any, Any]], clusters: NDArray[np.int64]) -> Iterator[Metric]:
+    for field, name, cases, statistic in derivation.result.figures(pairs):
         column = np.array(cases, dtype=float)  # NaN for a case without a number
         known = ~np.isnan(column)
         column, members = column[known], clusters[known]
         if not len(column):
             continue
-        sums = summed(np.stack([column, np.ones_like(column)], axis=1), members)
         match statistic:
             case "share":
-                interval = share_interval(sums)
+                figure = Figure.share(column, members)
             case "mean":
-                interval = bca_interval(sums, mean, top=None)
+                figure = Figure.mean(column, members)
             case "median":
-                interval = percentile_interval(np.median, members, column)
-        value = np.median(column) if statistic == "median" else column.mean()
-        yield Metric.of(field, name, float(value), interval, len(column))
+                figure = Figure.resampled(np.median, members, column)
+        yield Metric(field=field, name=name, count=len(column), **dict(figure))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field, ValidationError
+from rich.console import Console
+from rich.progress import track
 
 from datasets_vision.example import text_of
 from vlm_ft.answers.confidence import Confidence
@@ -17,20 +19,18 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.answers.metrics import WHOLE, Metric, case_score, measure
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.answers.task import Values
 from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import AdapterError, DataError, nearest
-from vlm_ft.evaluation.derived import incomplete, measure_derived
+from vlm_ft.evaluation.derived import Derived, incomplete, measure_derived
 from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import MAJORITY, RIVALS, Rival
-from vlm_ft.evaluation.rivals.rival_data import NothingToLearnError, RivalData
+from vlm_ft.evaluation.rivals.rival_data import Attempt, NothingToLearnError, RivalData
 from vlm_ft.inference.request import BASE, Predictor, Request
 
 ADAPTER = "adapter"
 FLOOR = {MAJORITY: RIVALS[MAJORITY]}
-
-Progress = Callable[[str, float, float], None]
-"""Called with a system's name, the number of examples that it has answered, and the number of all examples."""
 
 
 class Answered(Strict):
@@ -98,7 +98,7 @@ def evaluate(
     seconds: float = 60.0,
     ask_base: bool = True,
     chunk: int = 16,
-    progress: Progress | None = None,
+    console: Console | None = None,
 ) -> Evaluation:
     """Ask the adapter and the bare base for the adapter's whole form, as in serving, `chunk` cases at a time.
 
@@ -112,110 +112,89 @@ def evaluate(
     test, train, tune = ([case for case in cases if case.values] for cases in (test, train, tune))
     if not test:
         raise DataError(f"adapter {adapter}", "no test examples to evaluate on", "give the test role a share")
-    card = predictor.cards[adapter]
-    study = _Study(card.form, test, progress)
+    card, truths, groups = predictor.cards[adapter], [case.values for case in test], [case.group for case in test]
+
+    def ask(system: str, request: Request) -> Attempt:
+        requests = [replace(request, images=case.example.images, turns=case.example.turns) for case in test]
+        return Attempt(card.form, predict_in_chunks(predictor, requests, chunk, f"asking {system}", console))
+
+    systems: dict[str, Callable[[], Attempt | None]] = {}
     if ask_base:
-        study.ask(BASE, predictor, Request(form=card.form, like=adapter), chunk)
-    study.ask(ADAPTER, predictor, Request(adapter=adapter), chunk)
+        systems[BASE] = partial(ask, BASE, Request(form=card.form, like=adapter))
+    systems[ADAPTER] = partial(ask, ADAPTER, Request(adapter=adapter))
     if train:
         data = RivalData(card.form, train, tune, [case.example for case in test], tower, seconds)
-        for name, rival in rivals.items():
-            study.add_rival(name, rival, data)
+        systems |= {name: partial(rival.answer, data) for name, rival in rivals.items()}
+    answers, took, left_out = _answered(systems)
+    derived = [card.form.derive(truth) for truth in truths]
+    sure = {system: found.predictions for system, found in answers.items() if system != BASE}
     return Evaluation(
         adapter=adapter,
         base=card.base.name,
         form=card.form,
         notice=card.notice,
         counts={"train": len(train), "tune": len(tune), "test": len(test)},
-        systems=study.figures,
-        seconds=study.seconds,
-        settings=study.settings,
-        notes=tuple(study.notes),
+        systems={system: _figures(system, found, truths, derived, groups) for system, found in answers.items()},
+        seconds=took,
+        settings={system: found.settings for system, found in answers.items() if found.settings},
+        notes=(*incomplete(card.form, derived), *left_out),
         confidence=card.confidence,
-        sureness=study.sureness(card.confidence),
-        cases=study.rows(),
+        sureness=sureness_of(card.form, truths, groups, sure, card.confidence, ADAPTER),
+        cases=tuple(_row(index, case, derived[index], answers) for index, case in enumerate(test)),
     )
 
 
 def predict_in_chunks(
-    predictor: Predictor, requests: Sequence[Request], chunk: int, tick: Callable[[int, int], None] | None = None
+    predictor: Predictor, requests: Sequence[Request], chunk: int, doing: str = "", console: Console | None = None
 ) -> list[Prediction]:
-    """One prediction per request, in chunks of `chunk`; `tick(done, total)` is called after each chunk."""
-    predictions: list[Prediction] = []
-    for start in range(0, len(requests), chunk):
-        predictions += predictor.predict(requests[start : start + chunk])
-        if tick is not None:
-            tick(len(predictions), len(requests))
-    return predictions
+    """One prediction per request, in chunks of `chunk`; a terminal shows the progress of what it is `doing`."""
+    hidden = console is None or not console.is_terminal
+    starts = track(range(0, len(requests), chunk), doing, console=console, disable=hidden)
+    return [prediction for start in starts for prediction in predictor.predict(requests[start : start + chunk])]
 
 
-class _Study:
-    """The test cases, and the answers of each system so far."""
-
-    def __init__(self, form: Form, test: Sequence[Case], progress: Progress | None) -> None:
-        self.form, self.test = form, test
-        self._truths = [case.values for case in test]
-        self._groups = [case.group for case in test]
-        self.derived_truths = [form.derive(truth) for truth in self._truths]
-        self._progress = progress or (lambda system, done, total: None)
-        self.figures: dict[str, tuple[Metric, ...]] = {}
-        self.seconds: dict[str, float] = {}
-        self.settings: dict[str, str] = {}
-        self.notes = list(incomplete(form, self.derived_truths))
-        self._answers: dict[str, list[Answered]] = {}
-
-    def ask(self, system: str, predictor: Predictor, request: Request, chunk: int) -> None:
-        """Ask a system about every case."""
-        start, examples = time.monotonic(), [case.example for case in self.test]
-        requests = [replace(request, images=example.images, turns=example.turns) for example in examples]
-        predictions = predict_in_chunks(predictor, requests, chunk, partial(self._progress, system))
-        self.add(system, predictions, time.monotonic() - start)
-
-    def add(self, system: str, predictions: list[Prediction], seconds: float, form: Form | None = None) -> None:
-        """Measure a system on the form that it answers; `valid` applies only to answers generated by a model."""
-        form = form or self.form
-        predictions = [replace(entry, derived=form.derive(entry.values)) for entry in predictions]
-        metrics = measure(form, self._truths, predictions, self._groups)
-        written = system in (BASE, ADAPTER)
-        self.figures[system] = (
-            *(metric for metric in metrics if written or metric.field != WHOLE),
-            *measure_derived(form, self.derived_truths, [entry.derived for entry in predictions], self._groups),
-        )
-        self.seconds[system] = seconds
-        scores = [case_score(form, *pair) for pair in zip(self._truths, predictions, strict=True)]
-        self._answers[system] = [Answered(prediction=p, score=s) for p, s in zip(predictions, scores, strict=True)]
-
-    def add_rival(self, name: str, rival: Rival, data: RivalData) -> None:
-        """Let a rival learn and answer, if it can."""
+def _answered(
+    systems: Mapping[str, Callable[[], Attempt | None]],
+) -> tuple[dict[str, Attempt], dict[str, float], list[str]]:
+    """The answers of each system that can answer, its seconds, and why others were left out."""
+    answers, seconds, left_out = dict[str, Attempt](), dict[str, float](), list[str]()
+    for system, answer in systems.items():
         start = time.monotonic()
         try:
-            answers = rival.answer(data)
+            found = answer()
         except NothingToLearnError as reason:
-            self.notes.append(f"The rival {name} is left out: {reason}.")
-            return
-        if answers is not None:
-            self.add(name, answers.predictions, time.monotonic() - start, answers.form)
-            self.settings |= {name: answers.settings} if answers.settings else {}
+            left_out.append(f"The rival {system} is left out: {reason}.")
+            continue
+        if found is not None:
+            seconds[system] = time.monotonic() - start
+            derived = [replace(entry, derived=found.form.derive(entry.values)) for entry in found.predictions]
+            answers[system] = replace(found, predictions=derived)
+    return answers, seconds, left_out
 
-    def sureness(self, confidence: Confidence | None) -> Sureness:
-        """The reliability of every system's probabilities, if it gives any."""
-        systems = {
-            system: [entry.prediction for entry in answers]
-            for system, answers in self._answers.items()
-            if system != BASE
-        }
-        return sureness_of(self.form, self._truths, self._groups, systems, confidence, ADAPTER)
 
-    def rows(self) -> tuple[CaseRow, ...]:
-        return tuple(
-            CaseRow(
-                id=case.example.id,
-                group=case.group,
-                images=tuple(str(path) for path in case.example.images),
-                text=text_of(case.example.turns),
-                truth=case.values,
-                answers={system: answers[index] for system, answers in self._answers.items()},
-                derived=self.derived_truths[index],
-            )
-            for index, case in enumerate(self.test)
-        )
+def _figures(
+    system: str, found: Attempt, truths: Sequence[Values], derived: Sequence[Derived], groups: Sequence[str]
+) -> tuple[Metric, ...]:
+    """A system's figures on the form that it answers; `valid` applies only to answers generated by a model."""
+    metrics = measure(found.form, truths, found.predictions, groups)
+    written = system in (BASE, ADAPTER)
+    return (
+        *(metric for metric in metrics if written or metric.field != WHOLE),
+        *measure_derived(found.form, derived, [entry.derived for entry in found.predictions], groups),
+    )
+
+
+def _row(index: int, case: Case, derived: dict[str, Values], answers: Mapping[str, Attempt]) -> CaseRow:
+    given = {system: (found.form, found.predictions[index]) for system, found in answers.items()}
+    return CaseRow(
+        id=case.example.id,
+        group=case.group,
+        images=tuple(str(path) for path in case.example.images),
+        text=text_of(case.example.turns),
+        truth=case.values,
+        answers={
+            system: Answered(prediction=prediction, score=case_score(form, case.values, prediction))
+            for system, (form, prediction) in given.items()
+        },
+        derived=derived,
+    )

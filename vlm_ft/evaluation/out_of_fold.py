@@ -15,12 +15,12 @@ import numpy as np
 from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, certainty_and_correctness
 from vlm_ft.answers.confidence import Confidence, at_temperatures, closed_fields, with_confidence
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import clusters_of
+from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, read_evaluation
-from vlm_ft.evaluation.reliability import Coverage, Figure, Reliability, sureness_of
+from vlm_ft.evaluation.reliability import Coverage, Reliability, sureness_of
 from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.recipe import Recipe, Splits
 from vlm_ft.runs import Run

@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from vlm_ft.adapters import Card, adapter_folder, read_card
-from vlm_ft.answers.intervals import clusters_of
+from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.bases.load import Base
 from vlm_ft.card_base import base_of, require_base, with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import DataError
-from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result
 from vlm_ft.evaluation.run import open_run
 from vlm_ft.likelihood import log_likelihoods, scores_of

@@ -5,9 +5,8 @@ Figures "before fitting" are computed from the calibrated answers, since temperi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import log
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +14,7 @@ from numpy.typing import NDArray
 from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distributions_with_truth
 from vlm_ft.answers.confidence import FLOOR, Confidence, at_temperatures, closed_fields, tempered
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import (
-    RESAMPLES,
-    Interval,
-    bca_interval,
-    clusters_of,
-    mean,
-    percentile_interval,
-    share_interval,
-    summed,
-)
+from vlm_ft.answers.intervals import RESAMPLES, Figure, clusters_of
 from vlm_ft.answers.kinds import Flag, Strict
 from vlm_ft.answers.prediction import Distribution, Prediction
 from vlm_ft.answers.task import Values
@@ -34,35 +24,6 @@ BY_LOGPROB = "by mean log-probability"  # the ranking that others use, and that 
 FALSE_REJECTS = (0.01, 0.05, 0.10)
 
 Pairs = Sequence[tuple[Distribution, str]]
-
-
-class Figure(Strict):
-    """A value with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, value: float, interval: Interval) -> Figure:
-        """The value with its interval, widened if rounding or skew leaves the value outside."""
-        low, high = interval
-        return cls(value=value, low=min(value, low), high=max(value, high))
-
-    @classmethod
-    def resampled(cls, figure: Callable[..., float], clusters: NDArray[np.int64], *columns: NDArray[Any]) -> Figure:
-        """A figure of these columns, (examples,) each, with its percentile interval."""
-        return cls.of(figure(*columns), percentile_interval(figure, clusters, *columns))
-
-    @classmethod
-    def share(cls, flags: NDArray[Any], clusters: NDArray[np.int64] | None = None) -> Figure:
-        """The mean of flags, or of shares from 0 to 1, one per example; examples of one cluster are not independent.
-
-        With `clusters` None, each example is its own cluster.
-        """
-        clusters = np.arange(len(flags)) if clusters is None else clusters
-        rows = np.column_stack([flags, np.ones(len(flags))])
-        return cls.of(float(flags.mean()), share_interval(summed(rows, clusters)))
 
 
 class Bin(Strict):
@@ -139,10 +100,13 @@ class Sureness(Strict):
     alarms: tuple[Alarm, ...] = ()
 
 
-def alarm(of: str, predictions: Sequence[Prediction]) -> Alarm | None:
+def alarm(of: str, predictions: Sequence[Prediction], clusters: NDArray[np.int64]) -> Alarm | None:
     """The share of these predictions that is flagged; None if the adapter does not measure familiarity."""
-    flags = np.array([entry.strange > 1 for entry in predictions if entry.strange is not None])
-    return Alarm(of=of, count=len(flags), flagged=Figure.share(flags)) if len(flags) else None
+    strange = np.array([entry.strange for entry in predictions], dtype=float)  # NaN if it is not known
+    known = ~np.isnan(strange)
+    if not known.any():
+        return None
+    return Alarm(of=of, count=int(known.sum()), flagged=Figure.share(strange[known] > 1, clusters[known]))
 
 
 def sureness_of(
@@ -159,10 +123,10 @@ def sureness_of(
     reliability, coverage = [], []
     for system, predictions in systems.items():
         for name in closed_fields(form):
-            indexed = distributions_with_truth(name, truths, predictions)
-            if not indexed:
+            pairs, places = distributions_with_truth(name, truths, predictions)
+            if not pairs:
                 continue
-            pairs, members = list(indexed.values()), clusters[list(indexed)]
+            members = clusters[places]
             if system == adapter and temperatures.get(name, 1.0) != 1.0:
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
                 reliability.append(_reliability(name, f"{system}, before fitting", before, members))
@@ -179,9 +143,9 @@ def sureness_of(
     operating = []
     for field in form.fields:
         if isinstance(field.kind, Flag):
-            pairs = list(distributions_with_truth(field.name, truths, systems[adapter]).values())
-            operating += _operating(field.name, positive_of(form, field.name), pairs)
-    false_alarms = alarm(OWN, systems[adapter])
+            pairs, places = distributions_with_truth(field.name, truths, systems[adapter])
+            operating += _operating(field.name, positive_of(form, field.name), pairs, clusters[places])
+    false_alarms = alarm(OWN, systems[adapter], clusters)
     return Sureness(
         reliability=tuple(reliability),
         coverage=tuple(coverage),
@@ -228,15 +192,10 @@ def _reliability(name: str, system: str, pairs: Pairs, clusters: NDArray[np.int6
         count=len(pairs),
         ece=Figure.resampled(expected_calibration_error, clusters, sure, right),
         band=_band(sure),
-        brier=_mean(squares, clusters, 2.0),
-        log_loss=_mean(losses, clusters, None),
-        bins=tuple(_bins(sure, right)),
+        brier=Figure.mean(squares, clusters, top=2.0),
+        log_loss=Figure.mean(losses, clusters),
+        bins=tuple(_bins(sure, right, clusters)),
     )
-
-
-def _mean(values: Sequence[float], clusters: NDArray[np.int64], top: float | None) -> Figure:
-    rows = np.column_stack([values, np.ones(len(values))])
-    return Figure.of(float(np.mean(values)), bca_interval(summed(rows, clusters), mean, top))
 
 
 def expected_calibration_error(sure: NDArray[np.float64], right: NDArray[np.float64]) -> float:
@@ -256,11 +215,11 @@ def _band(sure: NDArray[np.float64]) -> float:
     return float(np.quantile([expected_calibration_error(sure, drawn) for drawn in outcomes], 0.95))
 
 
-def _bins(sure: NDArray[np.float64], right: NDArray[np.float64]) -> list[Bin]:
+def _bins(sure: NDArray[np.float64], right: NDArray[np.float64], clusters: NDArray[np.int64]) -> list[Bin]:
     places, found = _bin_of(sure), []
     for place in np.unique(places):
         inside = places == place
-        share = Figure.share(right[inside])
+        share = Figure.share(right[inside], clusters[inside])
         found.append(Bin(sure=float(sure[inside].mean()), right=share, count=int(inside.sum())))
     return found
 
@@ -287,7 +246,7 @@ def _coverage(by: str, sure: NDArray[np.float64], right: NDArray[np.bool_], clus
     )
 
 
-def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
+def _operating(name: str, positive: str, pairs: Pairs, clusters: NDArray[np.int64]) -> list[OperatingPoint]:
     bad = np.array([true == positive for _, true in pairs], dtype=np.bool_)
     sure = np.array([found[positive] for found, _ in pairs])
     if bad.all() or not bad.any():
@@ -304,7 +263,7 @@ def _operating(name: str, positive: str, pairs: Pairs) -> list[OperatingPoint]:
                 field=name,
                 positive=positive,
                 false_rejects=float(rejected[~bad].mean()),
-                escapes=Figure.share(escaped[bad]),
+                escapes=Figure.share(escaped[bad], clusters[bad]),
                 threshold=threshold,
                 area=area,
             )

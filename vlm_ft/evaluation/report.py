@@ -8,15 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from datasets_vision.placing import whole_file
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.form import Form
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
 from vlm_ft.answers.metrics import LOWER_IS_BETTER, Metric, field_score
 from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
-from vlm_ft.evaluation.reliability import Coverage, Figure
+from vlm_ft.evaluation.reliability import Coverage
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
 from vlm_ft.pages import markdown_table, rendered
@@ -32,18 +34,17 @@ EXPLAINED = {
 
 
 def write(evaluation: Evaluation, folder: Path) -> None:
-    """Write `evaluation.json`, `evaluation.md` and `evaluation.html`; the folder is created if missing.
+    """Write `evaluation.md`, `evaluation.html` and, at the end, `evaluation.json`; the folder is created if missing.
 
-    `Evaluation.model_validate_json` reads the first; the other two are made from it and the images.
+    `read_evaluation` reads the last; the other two are made from it and the images.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     for suffix, text in (
-        ("json", json.dumps(evaluation.model_dump(), indent=1, ensure_ascii=False) + "\n"),
         ("md", markdown(evaluation)),
         ("html", html(evaluation)),
+        ("json", json.dumps(evaluation.model_dump(), indent=1, ensure_ascii=False) + "\n"),
     ):
-        # A model can write half of a surrogate pair.
-        (folder / f"evaluation.{suffix}").write_text(text, encoding="utf-8", errors="replace")
+        with whole_file(folder / f"evaluation.{suffix}") as part:
+            part.write_text(text, encoding="utf-8", errors="replace")  # a model can write half of a surrogate pair
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -102,11 +103,13 @@ def html(evaluation: Evaluation) -> str:
     An image that cannot be read is replaced by the reason.
     """
     shown = [
-        (title, gloss, [_shown(evaluation, row) for row in rows])
+        (title, gloss, [_shown(evaluation.form, row) for row in rows])
         for title, gloss, rows in galleries(evaluation)
         if rows
     ]
+    pictures = [picture for _, _, cases in shown for _, found, _ in cases for picture in found]
     answers = [row.answers[ADAPTER].prediction for row in evaluation.cases]
+    curves, top = _curves(evaluation.sureness.coverage)
     return rendered(
         "vlm_ft.evaluation",
         "report.html.j2",
@@ -114,34 +117,24 @@ def html(evaluation: Evaluation) -> str:
         figures=figures(evaluation),
         tables=[class_table(field, evaluation.cases) for field in labelled(evaluation)],
         galleries=shown,
-        boxed=any(
-            picture.true or picture.answered for _, _, cases in shown for case in cases for picture in case.pictures
-        ),
+        boxed=any(picture.true or picture.answered for picture in pictures),
         failed=sum(answer.error is not None for answer in answers),
         asked=sum(answer.error is None and answer.decision != "answer" for answer in answers),
         explained=EXPLAINED,
-        curves=Curve.all_of(evaluation.sureness.coverage),
+        curves=curves,
+        top=top,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A risk-coverage curve as a line in an SVG of 100 by 100, whose top edge is at the share `top`."""
+def _curves(coverage: Sequence[Coverage]) -> tuple[list[tuple[str, str]], float]:
+    """Risk-coverage curves, each by name as a line in an SVG of 100 by 100, and the share of wrong answers at its top.
 
-    by: str
-    points: str
-    colour: int
-    top: float
-
-    @classmethod
-    def all_of(cls, curves: Sequence[Coverage]) -> list[Curve]:
-        """All curves on one scale, with coverage to the right and risk upwards."""
-        top = max([MIN_TOP, *(max(curve.wrong) for curve in curves)])
-        lines = [zip(curve.answered, curve.wrong, strict=True) for curve in curves]
-        return [
-            cls(curve.by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line), colour, top)
-            for colour, (curve, line) in enumerate(zip(curves, lines, strict=True))
-        ]
+    Coverage is to the right, and risk upwards.
+    """
+    top = max([MIN_TOP, *(max(curve.wrong) for curve in coverage)])
+    points = [(curve.by, zip(curve.answered, curve.wrong, strict=True)) for curve in coverage]
+    lines = [(by, " ".join(f"{100 * x:.1f},{100 - 100 * y / top:.1f}" for x, y in line)) for by, line in points]
+    return lines, top
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,21 +270,12 @@ class Compared:
     score: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class ShownCase:
-    """A case on the page; `score` is 0..1."""
-
-    row: CaseRow
-    score: float
-    error: str | None
-    pictures: tuple[Picture, ...]
-    fields: tuple[Compared, ...]
-
-
-def _shown(evaluation: Evaluation, row: CaseRow) -> ShownCase:
-    answer = row.answers[ADAPTER].prediction
-    pictures = pictures_of(row.images, evaluation.form.fields, row.truth, answer.values)
-    return ShownCase(row, row.answers[ADAPTER].score, answer.error, pictures, compared(evaluation.form, row))
+def _shown(form: Form, row: CaseRow) -> tuple[CaseRow, tuple[Picture, ...], tuple[Compared, ...]]:
+    return (
+        row,
+        pictures_of(row.images, form.fields, row.truth, row.answers[ADAPTER].prediction.values),
+        compared(form, row),
+    )
 
 
 def compared(form: Form, row: CaseRow) -> tuple[Compared, ...]:

@@ -11,12 +11,13 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Choice, Strict
 from vlm_ft.answers.metrics import Metric
 from vlm_ft.answers.verdict import verdict_fields
 from vlm_ft.errors import DataError, RecipeError, nearest
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.reliability import OWN, Figure
+from vlm_ft.evaluation.reliability import OWN
 from vlm_ft.settings import fault_of
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")

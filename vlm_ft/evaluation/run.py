@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from datasets_vision.example import Example
@@ -22,8 +20,7 @@ from vlm_ft.bases.tower import Tower
 from vlm_ft.data.cases import Dataset, load
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import report
-from vlm_ft.evaluation.evaluate import ADAPTER as SYSTEM
-from vlm_ft.evaluation.evaluate import FLOOR, Evaluation, evaluate, predict_in_chunks
+from vlm_ft.evaluation.evaluate import ADAPTER, FLOOR, Evaluation, evaluate, predict_in_chunks
 from vlm_ft.evaluation.reliability import alarm
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.engine import Engine
@@ -59,28 +56,27 @@ def evaluate_run(
     card, dataset = open_run(run)
     strange = [(place.name, _photos_in(place) if text is None else _texts_in(place, text)) for place in foreign]
     engine = Engine.open([run.adapter], batch_size=batch_size)
-    with progress_bars(console) as progress:
-        evaluation = evaluate(
-            engine,
-            card.name,
-            dataset.cases["test"],
-            train=dataset.cases["train"],
-            tune=dataset.cases["tune"],
-            rivals=RIVALS if rivals else FLOOR,
-            tower=Tower(engine.base, card.limits) if rivals and engine.base.reader.sees else None,
-            seconds=float(card.training["seconds"]),
-            ask_base=base and not card.weights,  # a whole model has no bare base in memory
-            chunk=batch_size,
-            progress=progress,
-        )
+    evaluation = evaluate(
+        engine,
+        card.name,
+        dataset.cases["test"],
+        train=dataset.cases["train"],
+        tune=dataset.cases["tune"],
+        rivals=RIVALS if rivals else FLOOR,
+        tower=Tower(engine.base, card.limits) if rivals and engine.base.reader.sees else None,
+        seconds=float(card.training["seconds"]),
+        ask_base=base and not card.weights,  # a whole model has no bare base in memory
+        chunk=batch_size,
+        console=console,
+    )
     for name, requests in strange:
         own = [replace(request, adapter=card.name) for request in requests]
         evaluation = _with_alarm(evaluation, name, predict_in_chunks(engine, own, batch_size))
-    report.write(evaluation, run.evaluation)
     figures = {
-        f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[SYSTEM]
+        f"{metric.field or 'answer'}.{metric.name}": metric.model_dump() for metric in evaluation.systems[ADAPTER]
     }
     card.model_copy(update={"metrics": figures}).write(run.adapter)
+    report.write(evaluation, run.evaluation)
     console.print(summary(evaluation))
     for note in evaluation.notes:
         console.print(f"  note: {note}", markup=False)
@@ -90,7 +86,7 @@ def evaluate_run(
 
 def _with_alarm(evaluation: Evaluation, name: str, predictions: Sequence[Prediction]) -> Evaluation:
     """The evaluation with the share of these predictions that is flagged, or with a note on why it is unknown."""
-    found = alarm(name, predictions)
+    found = alarm(name, predictions, np.arange(len(predictions)))
     if found is None:
         reason = predictions[0].error or "the adapter does not measure familiarity; run vlm-ft calibrate"
         return evaluation.model_copy(update={"notes": (*evaluation.notes, f"{name}: not measured: {reason}")})
@@ -134,24 +130,9 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
 def summary(evaluation: Evaluation) -> Table:
     """The metrics as a terminal table, one row per metric and one column per system; the adapter's with intervals."""
     table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
-    for metric in evaluation.systems[SYSTEM]:
+    for metric in evaluation.systems[ADAPTER]:
         found = evaluation.by_system(metric)
         cells = [f"{found[system].value:.3f}" if system in found else "-" for system in evaluation.systems]
-        cells[list(evaluation.systems).index(SYSTEM)] += f" [{metric.low:.2f}, {metric.high:.2f}]"
+        cells[list(evaluation.systems).index(ADAPTER)] += f" [{metric.low:.2f}, {metric.high:.2f}]"
         table.add_row(metric.field, metric.name, str(metric.count), *cells)
     return table
-
-
-@contextmanager
-def progress_bars(console: Console) -> Iterator[Any]:
-    """Show a progress bar per system; yields a function of its name, the number done and the total."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        tasks: dict[str, Any] = {}
-
-        def show(system: str, done: float, total: float) -> None:
-            if system not in tasks:
-                tasks[system] = bar.add_task(f"asking {system}", total=total)
-            bar.update(tasks[system], completed=done, total=total)
-
-        yield show

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vlm_ft.answers.intervals import share_interval
+from vlm_ft.answers.intervals import Figure, share_interval
 from vlm_ft.answers.kinds import Items, Strict
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
-from vlm_ft.evaluation.reliability import Figure
 
 COCO = (("small", 0.0, 32.0**2), ("medium", 32.0**2, 96.0**2), ("large", 96.0**2, float("inf")))
 """Bounds of a box's area, in pixels of the unscaled photo (COCO, Lin et al. 2014)."""

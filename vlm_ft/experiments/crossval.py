@@ -12,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from vlm_ft.answers.calibration import RISK
+from vlm_ft.answers.intervals import Figure
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
 from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, fold_reliability
-from vlm_ft.evaluation.reliability import Figure
 from vlm_ft.evaluation.results import Result, record, results_of
 from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.experiments.trial import require_independent, trial

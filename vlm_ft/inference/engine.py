@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,9 @@ class Engine:
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
         self._reading = threading.Lock()  # tokenizers keep their padding as state
         self._admission = Admission(waiting)
-        self._conversations: dict[Limits, Conversation] = {}
+        self._conversation = cache(lambda limits: Conversation(base.reader.limited(limits)))
+        self._extractor = cache(lambda limits: Extractor(base, limits))
         self._known: dict[str, Description] = {}  # what the adapters were trained on
-        self._extractors: dict[Limits, Extractor] = {}
         for name, folder in (folders or {}).items():
             self.add(name, folder)
 
@@ -169,11 +169,6 @@ class Engine:
         none = np.zeros((0, *found.shape[1:]), dtype=np.float32)
         return found, known.exemplars if known is not None and known.of_photos else none
 
-    def _extractor(self, limits: Limits) -> Extractor:
-        if limits not in self._extractors:
-            self._extractors[limits] = Extractor(self.base, limits)
-        return self._extractors[limits]
-
     def _finished(self, request: Request, form: Form, answer: Prediction) -> Attributed:
         """The answer with its derived results and, if the adapter answered its own form, with its confidence."""
         card = self.cards.get(request.adapter)
@@ -250,12 +245,6 @@ class Engine:
         precision = self._precision_for(request.adapter)
         return limits, precision, len(request.images), None if mixes else request.adapter
 
-    def _conversation(self, limits: Limits) -> Conversation:
-        """The conversation that builds the prompts for these limits."""
-        if limits not in self._conversations:
-            self._conversations[limits] = Conversation(self.base.reader.limited(limits))
-        return self._conversations[limits]
-
     def _answer(
         self, rows: list[Row], requests: list[Request], limits: Limits, precision: Precision
     ) -> list[Prediction]:
@@ -315,17 +304,14 @@ class Engine:
             if photos != known.of_photos:
                 reason = f"the adapter was trained on examples {'without' if photos else 'with'} photos"
                 for place in places:
-                    if answers[place].error is None:
-                        answers[place] = replace(answers[place], decision="ask a person", reason=reason)
+                    answers[place] = answers[place].doubted(reason)
                 continue
             features = seen.means(places) if seen is not None else None
             scores = known.scores(*extractor.of([rows[place] for place in places], features))
             for place, score, strange in zip(places, scores, strangeness(scores), strict=True):
                 share = float(strange / familiar.threshold)
-                answers[place] = replace(answers[place], strange=share)
-                if share > 1 and answers[place].error is None:
-                    reason = in_words(score, photos)
-                    answers[place] = replace(answers[place], decision="ask a person", reason=reason)
+                answer = replace(answers[place], strange=share)
+                answers[place] = answer.doubted(in_words(score, photos)) if share > 1 else answer
         return answers
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from PIL import Image, ImageFilter
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from datasets_vision.example import Picture, Turn, text_of
+from datasets_vision.example import Example, Picture, text_of
 from datasets_vision.images import opened
 from datasets_vision.placing import whole_file
 from datasets_vision.tiles import grid
@@ -31,6 +31,7 @@ from vlm_ft.answers.confidence import Familiar
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tower import Tower
+from vlm_ft.conversation import Row
 from vlm_ft.errors import AdapterError, cause
 from vlm_ft.recipe import Tiling
 
@@ -51,19 +52,8 @@ FEWEST = 40
 AT_ONCE = 16  # photos in memory at a time
 SIDE = 224  # pixels; photos are scaled to this to measure sharpness and brightness
 
+Input = Example | Row
 Rows = NDArray[np.float32]
-
-
-class Input(Protocol):
-    """An example, a row or a request."""
-
-    @property
-    def images(self) -> Sequence[Picture | Image.Image]:
-        """Its photos."""
-
-    @property
-    def turns(self) -> Sequence[Turn]:
-        """Its texts."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +108,12 @@ class Description:
 
     @classmethod
     def read(cls, folder: Path) -> Description:
-        """Read the description that `write` wrote.
-
-        Raises `AdapterError` if it is missing, damaged or of an earlier version.
-        """
-        remedy = "run vlm-ft calibrate again"
+        """Read the description that `write` wrote. Raises `AdapterError` if it is missing or damaged."""
         try:
-            arrays = load_file(folder / FAMILIARITY)
+            return cls(load_file(folder / FAMILIARITY))
         except (SafetensorError, OSError) as error:
-            raise AdapterError(folder / FAMILIARITY, f"cannot be read ({cause(error)})", remedy) from error
-        if "exemplars" not in arrays:
-            raise AdapterError(folder / FAMILIARITY, "was written by an earlier version", remedy)
-        return cls(arrays)
+            problem = f"cannot be read ({cause(error)})"
+            raise AdapterError(folder / FAMILIARITY, problem, "run vlm-ft calibrate again") from error
 
 
 def unit_vectors(features: Rows) -> Rows:

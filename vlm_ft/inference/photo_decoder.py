@@ -135,31 +135,12 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, args=[parent], daemon=True).start()
 
 
-def decoded(photos: Sequence[Path]) -> tuple[Image, ...]:
-    """Like `PhotoDecoder.decoded`, in a pool that the service and the app share."""
-    return _shared().decoded(photos)
-
-
-def sizes(photos: Sequence[Path]) -> tuple[tuple[int, int], ...]:
-    """Like `PhotoDecoder.sizes`, in the same pool as `decoded`."""
-    return _shared().sizes(photos)
-
-
-def passages_of(pdf: Path) -> tuple[list[Passage], list[int]]:
-    """As `PhotoDecoder.passages`, by the same processes."""
-    return _shared().passages(pdf)
-
-
 @cache
-def _shared() -> PhotoDecoder:
+def shared() -> PhotoDecoder:
+    """The pool that the service and the app share."""
     decoder = PhotoDecoder()
     atexit.register(decoder.close)
     return decoder
-
-
-def check(photos: Iterable[Path]) -> None:
-    """As `PhotoDecoder.check`, by the same processes as `decoded`."""
-    _shared().check(photos)
 
 
 def _tried(open_photo: Callable[[Path], Image], photo: Path) -> None:

@@ -22,7 +22,6 @@ class Rated:
 
     @property
     def cards(self) -> Mapping[str, Card]:
-        """See `Predictor.cards`."""
         return self._predictor.cards
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:

@@ -15,7 +15,7 @@ from peft.utils.other import ModulesToSaveWrapper
 from safetensors import safe_open
 from torch import nn
 
-from vlm_ft.adapters import TENSORS, Card
+from vlm_ft.adapters import CONFIG, TENSORS, Card
 from vlm_ft.bases.load import Base
 from vlm_ft.card_base import check_loaded, loading
 from vlm_ft.errors import AdapterError
@@ -168,5 +168,7 @@ class Residents:
 
 
 def _digest(folder: Path) -> str:
+    """A hash of the files that PEFT reads: the settings scale the tensors."""
+    digest = hashlib.sha256((folder / CONFIG).read_bytes())
     with (folder / TENSORS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, lambda: digest).hexdigest()

@@ -133,9 +133,8 @@ def gathered(form: Form, crops: Sequence[Crop], answers: Sequence[Prediction], s
             fields[name] = _most([answer.fields[name] for _, answer in good if name in answer.fields])
     typical = good[median_place([answer.strange or 0.0 for _, answer in good])][1]
     merged = Prediction(fields, typical.decision, typical.reason, typical.strange)
-    if failed := len(answers) - len(good):
-        return replace(merged, decision="ask a person", reason=f"{failed} of {len(answers)} tiles failed")
-    return merged
+    failed = len(answers) - len(good)
+    return merged.doubted(f"{failed} of {len(answers)} tiles failed") if failed else merged
 
 
 def _any_item(boxed: BoxedList, answers: Sequence[Prediction]) -> float | None:
@@ -166,17 +165,17 @@ def joined(boxed: BoxedList, found: Sequence[_Found]) -> list[_Found]:
     Plain non-maximum merging would also merge neighbours that one tile shows separately, and never join an object that
     an edge cuts.
     """
-    links = np.zeros((len(found), len(found)), dtype=bool)
-    if found:
-        boxes = np.array([entry.box for entry in found])
-        tiles = np.array([entry.tile for entry in found])
-        names = np.array([str(entry.item.get(boxed.kind.name or "")) for entry in found])
-        apart = (tiles[:, None] != tiles) & (names[:, None] == names)
-        links = apart & (_same(boxes) | _cut_apart(boxes, np.array([entry.cut for entry in found])))
-    groups: dict[int, list[int]] = {}
-    for index, root in enumerate(_roots(links)):
-        groups.setdefault(root, []).append(index)
-    return [_merged([found[index] for index in members]) for members in groups.values()]
+    from scipy.sparse.csgraph import connected_components
+
+    if not found:
+        return []
+    boxes = np.array([entry.box for entry in found])
+    tiles = np.array([entry.tile for entry in found])
+    names = np.array([str(entry.item.get(boxed.kind.name or "")) for entry in found])
+    apart = (tiles[:, None] != tiles) & (names[:, None] == names)
+    links = apart & (_same(boxes) | _cut_apart(boxes, np.array([entry.cut for entry in found])))
+    count, groups = connected_components(links, directed=False)
+    return [_merged([found[place] for place in np.flatnonzero(groups == group).tolist()]) for group in range(count)]
 
 
 def _found(
@@ -218,7 +217,7 @@ def _same(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 def _cut_apart(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Overlapping pairs that an edge cuts apart, (n, n): one is cut at its tile's far edge, one at its near edge."""
-    sides = _shared(boxes)
+    sides = np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2])  # (n, n, 2)
     spans = np.maximum(boxes[:, None, 2:], boxes[:, 2:]) - np.minimum(boxes[:, None, :2], boxes[:, :2])
     aligned = sides >= ALIGNED * spans
     meet = (sides > 0).all(axis=-1)
@@ -226,18 +225,6 @@ def _cut_apart(boxes: np.ndarray[Any, Any], cuts: np.ndarray[Any, Any]) -> np.nd
     down = cuts[:, None, 3] & cuts[None, :, 1] & aligned[..., 0]
     one_way = meet & (across | down)
     return np.asarray(one_way | one_way.T)
-
-
-def _shared(boxes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Width and height of the overlap of every two boxes, negative if they are apart, (n, n, 2)."""
-    return np.asarray(np.minimum(boxes[:, None, 2:], boxes[:, 2:]) - np.maximum(boxes[:, None, :2], boxes[:, :2]))
-
-
-def _roots(links: np.ndarray[Any, Any]) -> list[int]:
-    """The group of each member: members that are linked directly or through others share a group."""
-    from scipy.sparse.csgraph import connected_components
-
-    return [int(label) for label in connected_components(links, directed=False)[1]] if len(links) else []
 
 
 def _merged(members: Sequence[_Found]) -> _Found:

@@ -1,7 +1,7 @@
 """The gate: an adapter may replace the current one unless it is worse on some slice of a test set new to both.
 
-Slices are the whole set, each field, and each class of the set that has enough groups of examples. An answer's score is
-`case_score`, a field's is `field_score`. On the whole set, the mean score may not be lower by more than a margin; a
+Slices are the whole set, each field, and each class of the set that has enough groups of examples. The score of an
+answer or of its field is `case_score`. On the whole set, the mean score may not be lower by more than a margin; a
 smaller slice counts as worse only if its difference is also more than chance, or nearly every adapter would be refused.
 """
 
@@ -18,9 +18,9 @@ from rich.table import Table
 
 from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import bca_interval, clusters_of, mean, summed
+from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.kinds import Strict
-from vlm_ft.answers.metrics import case_score, field_score
+from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.data.cases import Case, stratum_of
 from vlm_ft.data.splits import SPLITS, roles_in
@@ -106,24 +106,17 @@ def compared(
 ) -> Comparison:
     """Compare the answers of two adapters to the same cases."""
     groups = clusters_of([case.group for case in cases])
-    answers = list(zip(before, after, strict=True))
-    scores = np.array(
-        [[case_score(form, case.values, answer) for answer in both] for case, both in zip(cases, answers, strict=True)]
-    )
+    answered = list(zip(cases, before, after, strict=True))
+
+    def slice_of(name: str, places: Sequence[int], asked: Form = form) -> Slice:
+        return _slice(name, asked, [answered[place] for place in places], groups[places])
+
     members = {WHOLE: list(range(len(cases)))} | _classes(form, cases)
-    members = {name: places for name, places in members.items() if name == WHOLE or _enough(groups[places])}
-    slices = [_slice(name, scores[places], groups[places]) for name, places in members.items()]
-    for field in form.fields if len(form.fields) > 1 else ():
-        places = [place for place, case in enumerate(cases) if field.name in case.values]
-        values = [
-            [
-                field_score(field.kind, cases[place].values[field.name], answer.values.get(field.name))
-                for answer in answers[place]
-            ]
-            for place in places
-        ]
+    slices = [slice_of(name, places) for name, places in members.items() if name == WHOLE or _enough(groups[places])]
+    for name in form.names if len(form.names) > 1 else ():
+        places = [place for place, case in enumerate(cases) if name in case.values]
         if _enough(groups[places]):
-            slices.append(_slice(f"field {field.name}", np.array(values), groups[places]))
+            slices.append(slice_of(f"field {name}", places, form.narrow([name])))
     return Comparison(slices=tuple(slices), margin=margin)
 
 
@@ -155,12 +148,14 @@ def _enough(groups: NDArray[np.int64]) -> bool:
     return len(np.unique(groups)) >= MIN_GROUPS
 
 
-def _slice(name: str, scores: NDArray[np.float64], groups: NDArray[np.int64]) -> Slice:
-    """`scores`: (examples, 2), of the current adapter and of the candidate."""
-    gains = np.column_stack([scores[:, 1] - scores[:, 0], np.ones(len(scores))])
-    low, high = bca_interval(summed(gains, groups), mean, top=None)
+def _slice(
+    name: str, form: Form, answered: Sequence[tuple[Case, Prediction, Prediction]], groups: NDArray[np.int64]
+) -> Slice:
+    """`answered`: cases, each with the answers of the current adapter and of the candidate."""
+    scores = np.array([[case_score(form, case.values, answer) for answer in both] for case, *both in answered])
+    gain = Figure.mean(scores[:, 1] - scores[:, 0], groups)
     current, candidate = scores.mean(axis=0)
-    return Slice(name=name, count=len(scores), current=float(current), candidate=float(candidate), low=low, high=high)
+    return Slice(name=name, count=len(scores), current=current, candidate=candidate, low=gain.low, high=gain.high)
 
 
 def _require_fields(current: Version, candidate: Card) -> None:

@@ -14,8 +14,8 @@ from datasets_vision.endpoint import Endpoint
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.bases.precision import Precision
 from vlm_ft.errors import DataError
+from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.photo_decoder import decoded
 from vlm_ft.inference.rated import Rated
 from vlm_ft.inference.remote import IN_FLIGHT, RemoteEngine
 from vlm_ft.inference.request import Predictor
@@ -76,7 +76,7 @@ def score(
         engine: Predictor | Cluster = Cluster(place, base, workers)
     else:
         engine = _predictor(place, card, base, batch_size, server, reward, precision)
-    decode = decoded if untrusted else decoded_here
+    decode = photo_decoder.shared().decoded if untrusted else decoded_here
     ordered = None
     if first and isinstance(engine, Engine):
         ordered = partial(write_first, first, engine, card.name, folder, decode=decode)

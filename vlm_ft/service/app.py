@@ -34,7 +34,7 @@ from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.box_format import STANDARD
 from vlm_ft.errors import BusyError, DataError, FormError, UserError
-from vlm_ft.inference.photo_decoder import decoded
+from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.request import Attributed, Predictor
 from vlm_ft.inference.request import Request as Question
 from vlm_ft.inference.streaming import streamed
@@ -154,7 +154,7 @@ def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn]) -> Ques
         raise DataError("text", "this adapter was trained on photos only", "send the photos alone")
     if photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter was trained on texts only", "send the text alone")
-    return Question(decoded(photos), tuple(turns), adapter=card.name)
+    return Question(photo_decoder.shared().decoded(photos), tuple(turns), adapter=card.name)
 
 
 def _answer(predictor: Predictor, question: Question) -> Attributed:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from datasets_vision.dicom import MAX_PIXELS
 from datasets_vision.example import Turn
 from vlm_ft.errors import DataError
-from vlm_ft.inference.photo_decoder import sizes
+from vlm_ft.inference import photo_decoder
 
 MAX_BYTES = 50_000_000
 """Of a request's body."""
@@ -170,7 +170,7 @@ def received(photos: Sequence[BinaryIO], texts: Iterable[str]) -> Iterator[tuple
         for photo, path in zip(photos, paths, strict=True):
             with path.open("wb") as file:
                 shutil.copyfileobj(photo, file)
-        pixels = sum(map(math.prod, sizes(paths)))
+        pixels = sum(map(math.prod, photo_decoder.shared().sizes(paths)))
         if pixels > MAX_PIXELS:
             raise DataError("photos", f"{pixels} pixels exceed the limit of {MAX_PIXELS}", "send fewer or smaller ones")
         yield paths

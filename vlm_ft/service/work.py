@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from vlm_ft.data.preflight import CHECK_PAGE, Preflight
 from vlm_ft.errors import DataError
-from vlm_ft.inference.photo_decoder import decoded
+from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
 from vlm_ft.review.store import Reviews, Verdict
@@ -128,7 +128,7 @@ def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> 
         card = card_of(predictor, form.adapter)
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
         with received([photo.file for photo in form.photos], [form.text]) as files:
-            photos = decoded(files)
+            photos = photo_decoder.shared().decoded(files)
         stored = reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
         return {"case": stored.case, "verdict": stored.verdict}
 

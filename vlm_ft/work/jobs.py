@@ -104,10 +104,6 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
         self._thread.start()
 
-    def place(self, job: str) -> Path:
-        """The folder of a job. Raises `UnknownJobError` if there is none."""
-        return self.folder / self.get(job).id
-
     @contextmanager
     def preparing(self) -> Iterator[Path]:
         """The folder of a new job, named by its id; it is removed if the job is not submitted within the block."""
@@ -162,14 +158,13 @@ class Jobs:
         """The end of what a job has printed, without the server's folders."""
         found = self.get(job)
         file = self.folder / found.id / LOG
-        if not file.is_file():
-            return ""
-        return self._without_folders(found, file.read_text(encoding="utf-8", errors="replace")[-LOG_SHOWN:])
+        printed = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        return self._without_folders(found, printed[-LOG_SHOWN:])
 
     def lines(self, job: str, after: int = 0) -> list[tuple[int, str]]:
         """The next lines that a job has printed after so many bytes, each with the number of bytes up to its end.
 
-        The last one may be incomplete once the job has ended; until then, it is left out.
+        A last one that is incomplete is left out, unless the job has ended, or it alone exceeds `LOG_READ`.
         """
         of = self.get(job)
         file = self.folder / of.id / LOG
@@ -179,7 +174,8 @@ class Jobs:
             log.seek(after)
             printed = log.read(LOG_READ)
         found = printed.splitlines(keepends=True)
-        if found and not found[-1].endswith(b"\n") and len(printed) < LOG_READ and of.state not in ENDED:
+        more_to_come = len(found) > 1 if len(printed) == LOG_READ else of.state not in ENDED
+        if found and not found[-1].endswith(b"\n") and more_to_come:
             found.pop()
         ends = accumulate(map(len, found))
         texts = (self._without_folders(of, line.decode("utf-8", "replace").rstrip()) for line in found)

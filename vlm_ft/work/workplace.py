@@ -53,7 +53,6 @@ class Workplace:
     uploads_kept: timedelta = UPLOADS_KEPT
 
     def may(self, user: str | None, right: Right) -> bool:
-        """Whether this user has the right."""
         return self.tokens is None or self.tokens.allows(user, right)
 
     def score(

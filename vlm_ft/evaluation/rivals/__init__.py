@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vlm_ft.evaluation.rivals import detector, linear, texts
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
+from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData
 
 MAJORITY, PROBE = "majority", "probe"
 
@@ -19,7 +19,7 @@ class Rival:
     """A rival; `answer` returns None if it has nothing to learn from, or no field to answer."""
 
     explanation: str
-    answer: Callable[[RivalData], RivalAnswers | None]
+    answer: Callable[[RivalData], Attempt | None]
 
 
 RIVALS = {

@@ -18,7 +18,7 @@ from vlm_ft.answers.kinds import BoxedList, Items
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData
+from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData
 
 WIDTH = 256  # channels between the two 1x1 convolutions
 BATCH = 32
@@ -31,7 +31,7 @@ THRESHOLDS = np.linspace(0.1, 0.9, 17)
 DEFAULT_THRESHOLD = 0.3  # if there are no `tune` examples to choose it with
 
 
-def detector(data: RivalData) -> RivalAnswers | None:
+def detector(data: RivalData) -> Attempt | None:
     """Predict names and boxes for the form's first list of boxed items; other parts get their most common value.
 
     Boxes are right only if the processor shows the tower the whole photo. None without a tower or such a list, or if
@@ -56,7 +56,7 @@ def detector(data: RivalData) -> RivalAnswers | None:
     answers = iter(learner.answers(tested))
     column = [next(answers) if len(example.images) == 1 else None for example in data.test]
     settings = f"{learner.epochs} epochs, score above {learner.threshold:g}"
-    return RivalAnswers.of(data.form, {field.name: column}, settings)
+    return Attempt.of(data.form, {field.name: column}, settings)
 
 
 class _Learner:

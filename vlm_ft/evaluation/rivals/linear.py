@@ -16,7 +16,7 @@ from datasets_vision.example import Example, text_of
 from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.data.cases import Case
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData, tfidf, with_words
+from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData, tfidf, with_words
 
 PROBE_C = (0.01, 0.001, 0.1)
 WORDS_C = (10.0, 1.0, 100.0)
@@ -26,7 +26,7 @@ Encode = Callable[[Iterable[Example]], list[Any]]
 """Examples to rows of features, None for an example without the input."""
 
 
-def probe(data: RivalData) -> RivalAnswers | None:
+def probe(data: RivalData) -> Attempt | None:
     """Classify the first image by the frozen tower's features: mean and maximum over positions."""
     from sklearn.preprocessing import StandardScaler
 
@@ -43,7 +43,7 @@ def probe(data: RivalData) -> RivalAnswers | None:
     return _classified(data, encode, StandardScaler, PROBE_C)
 
 
-def words(data: RivalData) -> RivalAnswers | None:
+def words(data: RivalData) -> Attempt | None:
     """Classify the text by TF-IDF (`tfidf`)."""
     if not _closed(data):
         return None
@@ -56,7 +56,7 @@ def words(data: RivalData) -> RivalAnswers | None:
 
 def _classified(
     data: RivalData, encode: Encode, features: Callable[[], Any], strengths: Sequence[float]
-) -> RivalAnswers | None:
+) -> Attempt | None:
     fields = _closed(data)
     train = encode(case.example for case in data.train) if fields else []
     if all(row is None for row in train):
@@ -70,7 +70,7 @@ def _classified(
             model, chosen = _chosen(rows, labels, *_labelled(tune, data.tune, name), features, strengths)
             columns[name] = _predicted(model, test)
             settings.append(f"{name}: {chosen}")
-    return RivalAnswers.of(data.form, columns, "; ".join(settings))
+    return Attempt.of(data.form, columns, "; ".join(settings))
 
 
 def _closed(data: RivalData) -> list[str]:
@@ -118,15 +118,8 @@ def _chosen(
 def _predicted(model: Any, rows: Sequence[Any]) -> list[FieldValue | None]:
     """The most probable class of each row, and the probabilities of all."""
     given = [row for row in rows if row is not None]
-    shares = iter(model.predict_proba(given) if given else ())
+    shares = model.predict_proba(given) if given else ()
     classes = np.asarray(model.classes_).tolist()
     names = [option_name(label) for label in classes]
-    answers: list[FieldValue | None] = []
-    for row in rows:
-        found = None if row is None else next(shares)
-        answers.append(
-            None
-            if found is None
-            else FieldValue(classes[int(found.argmax())], dict(zip(names, found.tolist(), strict=True)))
-        )
-    return answers
+    found = (FieldValue(classes[int(row.argmax())], dict(zip(names, row.tolist(), strict=True))) for row in shares)
+    return [None if row is None else next(found) for row in rows]

@@ -1,4 +1,4 @@
-"""What a rival learns from, and what it answers."""
+"""What a rival learns from, and what a system answers."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class RivalData:
 
 
 @dataclass(frozen=True)
-class RivalAnswers:
-    """One prediction per test example, for the part of the form that the rival answers, and how it was fitted."""
+class Attempt:
+    """One prediction per test example, for the part of the form that the system answers, and how a rival was fitted."""
 
     form: Form
     predictions: list[Prediction]
     settings: str = ""
 
     @classmethod
-    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> RivalAnswers | None:
+    def of(cls, form: Form, columns: Mapping[str, Sequence[Any]], settings: str = "") -> Attempt | None:
         """The answers from one column per field; None if there are no columns.
 
         A column has one value or `FieldValue` per example; None if the example lacks the input.

@@ -7,16 +7,16 @@ from typing import Any
 from datasets_vision.example import text_of
 from vlm_ft.answers import metrics
 from vlm_ft.answers.kinds import Text
-from vlm_ft.evaluation.rivals.rival_data import RivalAnswers, RivalData, tfidf, with_words
+from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData, tfidf, with_words
 
 
-def majority(data: RivalData) -> RivalAnswers | None:
+def majority(data: RivalData) -> Attempt | None:
     """The most common value of every field (`metrics.majority`)."""
     values = metrics.majority(data.form, [case.values for case in data.train])
-    return RivalAnswers.of(data.form, {name: [value] * len(data.test) for name, value in values.items()})
+    return Attempt.of(data.form, {name: [value] * len(data.test) for name, value in values.items()})
 
 
-def neighbour(data: RivalData) -> RivalAnswers | None:
+def neighbour(data: RivalData) -> Attempt | None:
     """For every free-text field, the text of the training example with the most similar input (cosine of TF-IDF)."""
     from sklearn.metrics import pairwise_distances_argmin
 
@@ -35,10 +35,10 @@ def neighbour(data: RivalData) -> RivalAnswers | None:
             known[place].values[name] if text_of(example.turns) else None
             for place, example in zip(nearest, data.test, strict=True)
         ]
-    return RivalAnswers.of(data.form, columns)
+    return Attempt.of(data.form, columns)
 
 
-def first_line(data: RivalData) -> RivalAnswers | None:
+def first_line(data: RivalData) -> Attempt | None:
     """For every free-text field, the first line of the input, cut to the field's length.
 
     None if no input has more than one line.
@@ -47,9 +47,7 @@ def first_line(data: RivalData) -> RivalAnswers | None:
     if not any(len(found) > 1 for found in lines):
         return None
     free = _free(data).items()
-    return RivalAnswers.of(
-        data.form, {name: [found[0][:most] if found else None for found in lines] for name, most in free}
-    )
+    return Attempt.of(data.form, {name: [found[0][:most] if found else None for found in lines] for name, most in free})
 
 
 def _free(data: RivalData) -> dict[str, int]:
