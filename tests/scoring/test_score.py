@@ -216,6 +216,7 @@ def test_input_that_cannot_be_scored_is_reported(defects: Any, photos: Path, tmp
     empty.mkdir()
     with pytest.raises(DataError, match="contains no images"):
         score_folder(defects, "trial", empty, tmp_path / "out.csv")
+    assert not ledger_path(tmp_path / "out.csv").exists()
     with pytest.raises(DataError, match="no such folder"):
         score_folder(defects, "trial", tmp_path / "none", tmp_path / "out.csv")
     with pytest.raises(AdapterError, match="did you mean 'trial'"):

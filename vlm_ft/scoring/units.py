@@ -72,15 +72,20 @@ class Photos:
         self._skipped: Skipped = []
 
     def entries(self) -> Iterator[Entry]:
-        """Walk the folder."""
+        """Walk the folder. Raises `DataError` if it contains no images."""
+        images = 0
         for path in walk(self.folder, skipped=self._skipped):
             if not is_image(path):
                 if path.resolve() not in self._outputs:
                     self._others[suffix_of(path.name) or "no suffix"] += 1
                 continue
+            images += 1
             inside = path.relative_to(self.folder)
             is_case = self._by_case and len(inside.parts) > 1
             yield Entry(_printable(inside.parent if is_case else inside), _stamp(path), os.fsencode(inside))
+        if not images:
+            remedy = "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files"
+            raise DataError(self.folder, "contains no images", remedy)
 
     def unit(self, entry: Entry) -> Unit:
         """The unit of an entry."""
@@ -118,13 +123,11 @@ class Texts:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `DataError` if the folder does not exist or contains no images."""
+    """Raise `DataError` if the folder does not exist."""
     if folder.is_file():
         raise DataError(folder, "not a folder", "give the folder of photos; for a table of texts, add --text")
     if not folder.is_dir():
         raise DataError(folder, "no such folder of images", "check the path")
-    if not any(map(is_image, walk(folder))):
-        raise DataError(folder, "contains no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
 
 
 def decoded_here(photos: Sequence[Path]) -> tuple[Image, ...]:
