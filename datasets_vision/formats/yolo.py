@@ -121,7 +121,7 @@ def _lines(path: Path) -> list[str]:
 def _object(data_set: _Set, place: str, words: list[str], size: Size, first: dict[str, str]) -> LabelledObject:
     twin = first.setdefault(" ".join(words), place)
     if twin != place:
-        raise DataError(place, f"duplicate of line {twin.rpartition(':')[2]}")
+        raise DataError(place, f"duplicate of {twin}")
     annotation = Annotation(place, _name(data_set, place, words[0]), size, {})
     row = annotation.numbers("row", words[1:])
     if len(row) == 4:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from math import log
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -128,6 +129,13 @@ def test_an_unusable_reply_is_an_error_with_its_reason(stub: Stub, reply: str | 
     for answer in answers:
         assert reason in str(answer.error)
         assert answer.decision == "ask a person"
+
+
+def test_a_photo_that_cannot_be_opened_fails_alone(stub: Stub) -> None:
+    missing = replace(PHOTO, images=(Path("server") / "door.jpg",))  # named as an error of the server begins
+    broken, answered = engine(stub, GOOD).predict([missing, PHOTO])
+    assert "door.jpg" in str(broken.error)
+    assert answered.error is None
 
 
 def test_an_unreachable_server_stops_the_run() -> None:

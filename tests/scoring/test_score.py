@@ -99,6 +99,7 @@ def test_any_file_name_is_accepted(defects: Any, tmp_path: Path, name: str) -> N
         report = score_folder(defects, "trial", folder, tmp_path / f"out{suffix}")
         assert report.total == 2
         assert "\n" not in report.set_aside[0][1]
+        assert str(tmp_path) not in report.set_aside[0][1]  # the row already names the photo
 
 
 def test_a_loop_of_links_is_not_followed_forever(defects: Any, photos: Path, tmp_path: Path) -> None:

@@ -67,15 +67,14 @@ class RemoteEngine:
         form, largest = request.form or card.form, card.pixels[1] if card.pixels is not None else None
         try:
             photos = [opened(image, largest=largest) for image in request.images]
+        except DataError as error:
+            return Prediction.failed(str(error))
+        try:
             choice = self._choice(_body(form, request.turns, photos))
             text = text_of_choice(choice)
             values = form.read(text, photos[0].size if photos else None)
         except (ValueError, FormError) as error:
             return Prediction.failed(f"server: {error}")
-        except DataError as error:
-            if error.place.startswith("server"):
-                raise
-            return Prediction.failed(str(error))
         sure = distributions(form, text, choice.get("logprobs"))
         prediction = Prediction(fields={name: FieldValue(value, sure.get(name)) for name, value in values.items()})
         if card.confidence is None and card.familiar is None and not form.thresholds:

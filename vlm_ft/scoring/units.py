@@ -17,7 +17,7 @@ from datasets_vision.example import Turn, text_of
 from datasets_vision.images import is_image, open_image
 from datasets_vision.source import SetAside, Source, stream
 from datasets_vision.walk import Skipped, suffix_of, walk
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, one_line
 from vlm_ft.scoring.ledger import SEPARATOR, Entry
 
 SETTLED = 2 * 10**9
@@ -146,9 +146,8 @@ def open_unit(unit: Unit, known: str | None = None, decode: Decode = decoded_her
     try:
         return Opened(unit.path, found, decode(unit.images), unit.turns)
     except DataError as error:
-        paths = unit.images
-        why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
-        return Opened(unit.path, found, error=" ".join(why.split()))
+        only_photo = [error.place] == [str(photo) for photo in unit.images]  # the row names it
+        return Opened(unit.path, found, error=one_line(error.reason) if only_photo else str(error))
 
 
 def digest(paths: Sequence[Path]) -> str:
