@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath, PureWindowsPath
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 _MAX_LENGTH = 1000  # characters of a message
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -86,6 +86,12 @@ def one_line(text: str) -> str:
 def cause(error: BaseException) -> str:
     """Another library's error message in one line of at most 200 characters; the exception's type if it is empty."""
     return " ".join(str(error).split())[:200] or type(error).__name__
+
+
+def problem_of(fault: Mapping[str, Any]) -> str:
+    """What is wrong, from one of pydantic's error details: the message of our own validator, or else pydantic's."""
+    raised = fault.get("ctx", {}).get("error")
+    return str(raised if isinstance(raised, ValueError) else fault["msg"])
 
 
 def nearest(name: str, known: Iterable[str], count: int = 1) -> str:

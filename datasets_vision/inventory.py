@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from datasets_vision.errors import DataError, cause, one_line
+from datasets_vision.errors import DataError, cause, one_line, problem_of
 from datasets_vision.example import Example
 from datasets_vision.formats import detect
 from datasets_vision.source import Source, stream
@@ -135,7 +135,7 @@ def read_set(entry: Entry) -> Record:
         reason = f"cannot be read ({error.strerror or error}); check its permissions"
         return Record(entry, name, error=f"{entry.path}: {reason}")
     except ValidationError as error:
-        return Record(entry, name, error=f"{entry.name}: {error.errors()[0]['msg']}; correct the set's options")
+        return Record(entry, name, error=f"{entry.name}: {problem_of(error.errors()[0])}; correct the set's options")
     reasons = tuple((count, first[kind]) for kind, count in kinds.most_common())
     return Record(entry, name, items, objects, kinds.total(), reasons)
 

@@ -139,7 +139,7 @@ def _picture(shown: gr.Image, file: Path, label: str) -> Any:
 def _failed(log: str) -> str:
     """The last line of a job's log, which says why it failed."""
     last = next((line for line in log.splitlines()[::-1] if line.strip()), "It was stopped.")
-    return framed(f'<p class="banner wrong" role="alert">{escape(last.removeprefix("error: "))}</p>')
+    return framed(f'<p class="banner wrong" role="alert">{escape(last)}</p>')
 
 
 def _summary(folder: Path, found: Preflight) -> str:

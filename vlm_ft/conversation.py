@@ -18,6 +18,7 @@ import torch
 from accelerate.utils import send_to_device
 from PIL.Image import Image
 from torch import Tensor
+from torch.nn import functional
 
 from datasets_vision.example import Example, Picture, Turn
 from datasets_vision.images import opened, size_of
@@ -27,6 +28,7 @@ from vlm_ft.bases.families import TOKEN_TYPES
 from vlm_ft.bases.reader import Reader
 from vlm_ft.decoding.decisions import leaves_open
 from vlm_ft.decoding.prompts import Prompts
+from vlm_ft.decoding.rows import WORTH_SHARING
 from vlm_ft.decoding.tokens import AnswerTokens, TargetTokens
 from vlm_ft.errors import DataError, FormError
 from vlm_ft.recipe import LossOn
@@ -37,7 +39,8 @@ REFERENCE = "reference"  # the log-likelihood of each row's reply under the mode
 SHOWN = "shown"  # which photo each row shows, if several rows show the same one
 FEATURES = "features"  # the outputs of the frozen part of the vision side, in place of pixels
 MARKS = "marks"  # a number for each row that a method's loss needs
-OWN_KEYS = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, FEATURES, MARKS)  # not inputs of the model
+SHARED = "shared"  # the number of leading tokens that can be computed once for all rows, if any
+OWN_KEYS = ("labels", CHOICES, SECOND, SHARES, REFERENCE, SHOWN, FEATURES, MARKS, SHARED)  # not inputs of the model
 IGNORED = -100  # the label of a position that is not supervised
 ANSWER = "\u2402ANSWER\u2403"  # placeholder for the answer in a rendered template; no template contains it
 
@@ -214,7 +217,10 @@ class Conversation:
         answer_types = [torch.full_like(tail, self.reader.family.answer_token_type) for tail in completions]
         for key, values in token_types.items():
             batch[key] = _padded([torch.cat(pair) for pair in zip(values, answer_types, strict=True)], 0, side)
-        return batch | self._supervision(prompts, answers) if supervised else batch
+        if supervised:
+            batch |= self._supervision(prompts, answers)
+            batch |= self._sharing(batch)
+        return batch
 
     def _with_numbered_rows(self, ids: Tensor, row: Row) -> Tensor:
         """The tokens of a prompt with a number before each row of its square images, if its form asks for them."""
@@ -241,6 +247,17 @@ class Conversation:
                 batch[SECOND], batch[SHARES] = (torch.tensor(column) for column in zip(*shares, strict=True))
         labels = [torch.cat([torch.full_like(ids, IGNORED), tail]) for ids, tail in zip(prompts, targets, strict=True)]
         return {**batch, "labels": _padded(labels, IGNORED, "right")}
+
+    def _sharing(self, batch: Batch) -> Batch:
+        """How many leading tokens are the same in every row, precede any image, and predict no supervised token."""
+        ids = batch["input_ids"]  # (rows, length)
+        if len(ids) < 2 or not self.reader.reuses_prefix:
+            return {}
+        predicts = functional.pad(batch["labels"][:, 1:] != IGNORED, (0, 1)).any(0)  # where the head runs
+        alike = (ids == ids[:1]).all(0) & batch["attention_mask"].bool().all(0) & ~predicts
+        alike &= ids[0] != self.reader.image_token_id
+        length = int(alike.long().cumprod(0).sum())
+        return {SHARED: length} if length >= WORTH_SHARING else {}
 
     def _tokenized(self, rows: Sequence[Row]) -> Batch:
         texts = [self.prompt(row) for row in rows]

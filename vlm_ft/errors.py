@@ -5,7 +5,7 @@ Only the command line, the app and the service catch `UserError`.
 
 from __future__ import annotations
 
-from datasets_vision.errors import DataError, UserError, cause, nearest, one_line, without_folders
+from datasets_vision.errors import DataError, UserError, cause, nearest, one_line, problem_of, without_folders
 
 __all__ = [
     "AdapterError",
@@ -19,6 +19,7 @@ __all__ = [
     "cause",
     "nearest",
     "one_line",
+    "problem_of",
     "without_folders",
 ]
 

@@ -8,11 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
+from transformers import DynamicCache
 
-from vlm_ft.bases.families import family_of
+from vlm_ft.bases.families import TOKEN_TYPES, Family, family_of
 from vlm_ft.bases.features import feeding
 from vlm_ft.bases.modes import inputs_of
+from vlm_ft.bases.positions import positions_of
 from vlm_ft.bases.tower import tower_once_per_image
 from vlm_ft.conversation import (
     CHOICES,
@@ -20,6 +23,7 @@ from vlm_ft.conversation import (
     IGNORED,
     OWN_KEYS,
     SECOND,
+    SHARED,
     SHARES,
     SHOWN,
     Batch,
@@ -27,7 +31,6 @@ from vlm_ft.conversation import (
     Row,
     moved,
 )
-from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import masked
 
 BATCH = 16  # rows that are scored at once
@@ -71,23 +74,23 @@ def scores_of(
 def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     """The logits at the positions where `wanted` (rows, length) is True, (positions, vocabulary).
 
-    The head runs only there.
+    The head runs only there. A prefix that all rows share is computed once, unless activations are recomputed, which
+    would fill the cache twice, or a wrapper expects one forward pass per step.
     """
-    inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
-    kept = wanted.any(0)  # (length,)
-    shared = shared_length(model, batch)
     plain = _plain(model)
-    with _vision_inputs(plain, batch) as vision, _head_only_at(plain, wanted[:, kept]):
-        inputs |= vision
-        if shared:
-            return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
-        return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
+    family, kept = family_of(plain.config), wanted.any(0)  # (length,)
+    inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
+    one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_gradient_checkpointing
+    with _vision_inputs(plain, family, batch) as vision, _head_only_at(plain, wanted[:, kept]):
+        inputs |= {**vision, "use_cache": False, "logits_to_keep": kept}
+        if SHARED in batch and not one_pass:
+            inputs |= _after_prefix(model, family, inputs, batch[SHARED])
+        return model(**inputs).logits[0]  # type: ignore[no-any-return]
 
 
 @contextmanager
-def _vision_inputs(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
+def _vision_inputs(model: Any, family: Family, batch: Batch) -> Iterator[dict[str, Any]]:
     """Continue from kept features, or run the tower once per distinct photo; yields additional inputs of the model."""
-    family = family_of(model.config)
     if FEATURES in batch:
         with feeding(model, family, batch[FEATURES]) as features:
             yield features
@@ -98,13 +101,45 @@ def _vision_inputs(model: Any, batch: Batch) -> Iterator[dict[str, Any]]:
         yield {}
 
 
+def _after_prefix(model: Any, family: Family, inputs: Batch, length: int) -> Batch:
+    """The inputs of a pass that continues right-padded rows, whose first `length` tokens are the same.
+
+    These tokens run here, once; gradients flow back through their keys and values. Loss and gradient are those of the
+    plain batch, up to the order of summation. The head is left out: autocast would convert its weights for nothing.
+    """
+    positions, cache = positions_of(model, family, inputs), DynamicCache()
+    head = model.get_output_embeddings()
+    model.set_output_embeddings(nn.Identity())
+    try:
+        model(
+            input_ids=inputs["input_ids"][:1, :length],
+            position_ids=positions[..., :1, :length],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    finally:
+        model.set_output_embeddings(head)
+    for layer in cache.layers:
+        layer.keys, layer.values = (
+            kept.expand(len(inputs["input_ids"]), -1, -1, -1) for kept in (layer.keys, layer.values)
+        )
+    return {
+        **{key: inputs[key][:, length:] for key in ("input_ids", *TOKEN_TYPES) if key in inputs},
+        "position_ids": positions[..., length:],
+        "past_key_values": cache,
+        "use_cache": True,
+        "logits_to_keep": inputs["logits_to_keep"][length:],
+    }
+
+
 @contextmanager
 def _head_only_at(model: Any, wanted: Tensor) -> Iterator[None]:
     """Pass only the hidden states at these positions to the model's head, as if they were one row."""
 
-    def gather(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    def gather(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         (hidden,) = inputs  # (rows, kept, width)
-        return (hidden[wanted][None],) if hidden.shape[:2] == wanted.shape else None  # None in the pass over the prefix
+        return (hidden[wanted][None],)
 
     handle = model.get_output_embeddings().register_forward_pre_hook(gather)
     try:

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from datasets_vision.placing import whole_file
-from vlm_ft.errors import RecipeError, nearest
+from vlm_ft.errors import RecipeError, nearest, problem_of
 
 _VARIABLE = re.compile(r"(?m)^[ \t]*#.*|\$\{(?P<name>\w+)(?::-(?P<default>[^}]*))?\}")  # or a commented line
 _EXPECTED = {
@@ -58,7 +58,7 @@ def first_fault(error: ValidationError, model: type[BaseModel]) -> str:
         return f"unknown key {key!r}; {nearest(str(location[-1]), _keys_at(model, location[:-1]))}"
     if fault["type"] == "missing":
         return f"key {key!r} is missing; add it"
-    problem = _EXPECTED.get(fault["type"], fault["msg"].removeprefix("Value error, "))
+    problem = _EXPECTED.get(fault["type"], problem_of(fault))
     return f"{key}: {str(fault['input'])[:80]!r}: {problem}"
 
 
@@ -67,7 +67,7 @@ def fault_of(error: ValidationError) -> str:
     fault = error.errors(include_url=False)[0]
     shown = bool(fault["loc"]) and fault["type"] != "missing"
     value = [repr(fault["input"])[:80]] if shown else []
-    return ": ".join(filter(None, [".".join(map(str, fault["loc"])), *value, fault["msg"]]))
+    return ": ".join(filter(None, [".".join(map(str, fault["loc"])), *value, problem_of(fault)]))
 
 
 def _keys_at(model: type[BaseModel], location: Sequence[int | str]) -> list[str]:

@@ -9,12 +9,16 @@ import pytest
 import timm
 import torch
 from PIL import Image
+from safetensors.torch import load_file
+from timm.models import save_for_hf
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+from typer.testing import CliRunner
 
 from datasets_vision.example import Turn
 from tests.forms import whole_form
 from vlm_ft.bases.assemble import Vision, assemble, read_language
 from vlm_ft.bases.load import load_base
+from vlm_ft.cli import app
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings
@@ -37,6 +41,20 @@ def assembled(tiny_folder: Folders, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("assembled")
     assemble(backbone("test_efficientnet"), read_language(str(tiny_folder("llama"))), folder)
     return folder
+
+
+def test_the_command_joins_two_folders(assembled: Path, tiny_folder: Folders, tmp_path: Path) -> None:
+    network = timm.create_model("test_efficientnet", pretrained=False, num_classes=7)
+    network.load_state_dict(backbone("test_efficientnet").weights)
+    save_for_hf(network, str(tmp_path / "vision"), safe_serialization=True)
+    out = tmp_path / "joined"
+    parts = ["--vision", str(tmp_path / "vision"), "--language", str(tiny_folder("llama")), "--side", str(SIDE)]
+    done = CliRunner().invoke(app, ["base", "assemble", *parts, "--out", str(out)], catch_exceptions=False)
+    assert (done.exit_code, done.stdout) == (0, f"{out}: use it with base: {out} in a recipe\n")
+    made, known = (load_file(folder / "model.safetensors") for folder in (out, assembled))
+    assert made.keys() == known.keys()
+    assert all(torch.equal(made[name], known[name]) for name in known)
+    assert load_base(str(out)).projector_untrained
 
 
 def test_the_auto_classes_load_it(assembled: Path) -> None:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import BaseModel, ValidationError, field_validator
 
-from datasets_vision.errors import BoxError, DataError, nearest, one_line
+from datasets_vision.errors import BoxError, DataError, nearest, one_line, problem_of
 from datasets_vision.source import SetAside, Source, read
 
 
@@ -68,3 +69,20 @@ def test_about_does_not_depend_on_the_wording(tmp_path: Path) -> None:
     found = read(Source(path=tmp_path, image="photo", format="records", text="{photo}"))
     assert [entry.about for entry in found.set_aside] == ["image", ""]
     assert SetAside.of("a.txt:1", BoxError("", "the damaged image lies outside")).about == "box"
+
+
+def test_a_validator_speaks_for_itself() -> None:
+    class Pair(BaseModel):
+        even: int
+
+        @field_validator("even")
+        @classmethod
+        def _is_even(cls, given: int) -> int:
+            if given % 2:
+                raise ValueError("is odd")
+            return given
+
+    for given, says in ((3, "is odd"), ("x", "Input should be a valid integer")):
+        with pytest.raises(ValidationError) as found:
+            Pair.model_validate({"even": given})
+        assert problem_of(found.value.errors()[0]).startswith(says)

@@ -64,7 +64,7 @@ def test_errors_keep_training_from_starting(folder: Path) -> None:
 
 def test_a_job_that_fails_says_why(folder: Path) -> None:
     html, *hidden = shown(folder, state="failed", log=f"reading\nerror: {HOSTILE}: holds nothing\n")
-    assert Markup(html).text.strip() == f"{HOSTILE}: holds nothing"
+    assert Markup(html).text.strip() == f"error: {HOSTILE}: holds nothing"
     assert [part["visible"] for part in hidden] == [False] * 4
     assert shown(folder, state="running")[0] == EMPTY
 

@@ -99,6 +99,7 @@ def test_any_file_name_is_accepted(defects: Any, tmp_path: Path, name: str) -> N
         report = score_folder(defects, "trial", folder, tmp_path / f"out{suffix}")
         assert report.total == 2
         assert "\n" not in report.set_aside[0][1]
+        assert str(tmp_path) not in report.set_aside[0][1]  # the row already names the photo
 
 
 def test_a_loop_of_links_is_not_followed_forever(defects: Any, photos: Path, tmp_path: Path) -> None:
@@ -216,6 +217,7 @@ def test_input_that_cannot_be_scored_is_reported(defects: Any, photos: Path, tmp
     empty.mkdir()
     with pytest.raises(DataError, match="contains no images"):
         score_folder(defects, "trial", empty, tmp_path / "out.csv")
+    assert not ledger_path(tmp_path / "out.csv").exists()
     with pytest.raises(DataError, match="no such folder"):
         score_folder(defects, "trial", tmp_path / "none", tmp_path / "out.csv")
     with pytest.raises(AdapterError, match="did you mean 'trial'"):

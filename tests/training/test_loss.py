@@ -29,12 +29,12 @@ from vlm_ft.conversation import (
     OWN_KEYS,
     REFERENCE,
     SECOND,
+    SHARED,
     SHARES,
     Batch,
     Conversation,
     Row,
 )
-from vlm_ft.decoding.prefix import shared_length, shares
 from vlm_ft.decoding.tokens import masked
 from vlm_ft.recipe import AdapterSettings, LossOn, Preference
 from vlm_ft.tasks import TASKS
@@ -77,8 +77,9 @@ def test_the_loss_of_a_whole_answer_equals_that_of_transformers(
     base, conversation = talk(tiny_base(name), "answer")
     model = base.model
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:3]), supervised=True)
+    inputs = {key: value for key, value in batch.items() if key != SHARED}
     with torch.inference_mode():
-        theirs, ours = model(**batch).loss, answer_loss(model, batch)
+        theirs, ours = model(**inputs).loss, answer_loss(model, batch)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)  # float32, summed in another order
 
 
@@ -180,15 +181,12 @@ SHARING = [name for name in TINY if name not in ("qwen3_5", "gemma3", "paligemma
 def require_the_same_without_a_prefix(method: Method, model: Any, batch: Batch) -> None:
     """Compare the loss and the gradients of a batch with those of a step that does not share the prompts' prefix."""
     results = []
-    for share in (True, False):
-        with pytest.MonkeyPatch.context() as patch:
-            if not share:
-                patch.setattr(likelihood, "shared_length", lambda model, batch: 0)
-            model.zero_grad()
-            loss = method.loss(model, batch, None)
-            loss.backward()
-            gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-            results.append((loss.detach(), gradients))
+    for each in (batch, {key: value for key, value in batch.items() if key != SHARED}):
+        model.zero_grad()
+        loss = method.loss(model, each, None)
+        loss.backward()
+        gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+        results.append((loss.detach(), gradients))
     (shared, ours), (plain, theirs) = results
     torch.testing.assert_close(shared, plain, rtol=1e-5, atol=1e-6)  # float32, summed in another order
     assert ours.keys() == theirs.keys()
@@ -208,8 +206,12 @@ def test_a_shared_prefix_changes_neither_loss_nor_gradient(
 ) -> None:
     base, conversation = talk(tiny_base(name), "decisions")
     batch = conversation.encode(prompts_with_a_prefix(form, conversation), supervised=True)
-    assert shared_length(base.model, batch) > len(form.prompt) / 8
+    assert batch[SHARED] > len(form.prompt) / 8
+    read: list[tuple[int, ...]] = []
+    base.model.get_input_embeddings().register_forward_hook(lambda _, inputs, output: read.append(inputs[0].shape))
     require_the_same_without_a_prefix(SFT(), base.model.train(), batch)
+    rows, length = batch["input_ids"].shape
+    assert read == [(1, batch[SHARED]), (rows, length - batch[SHARED]), (rows, length)]
 
 
 @pytest.mark.parametrize("method", [SFT(), DPO(Preference()), KTO(Preference())], ids=lambda method: method.name)
@@ -228,10 +230,11 @@ def test_a_prefix_is_shared_alike_by_every_method_and_tuning(
         with torch.no_grad():
             batch[REFERENCE] = likelihood.log_likelihoods(attached.model, batch) - torch.tensor([0.5, -0.3, 0.2, 0.1])
         batch[MARKS] = torch.tensor([1.0, -1.0, UNRELATED, 1.0])
-    assert shared_length(attached.model, batch) > len(form.prompt) / 8
+    assert batch[SHARED] > len(form.prompt) / 8
     require_the_same_without_a_prefix(method, attached.model.train(), batch)
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name not in SHARING])
-def test_other_families_share_no_prefix(name: str, tiny_base: Callable[[str], Base]) -> None:
-    assert not shares(tiny_base(name).model)
+def test_other_families_share_no_prefix(name: str, tiny_base: Callable[[str], Base], form: Form) -> None:
+    _, conversation = talk(tiny_base(name), "decisions")
+    assert SHARED not in conversation.encode(prompts_with_a_prefix(form, conversation), supervised=True)

@@ -15,7 +15,7 @@ from vlm_ft.answers.box_format import STANDARD, BoxFormat, Size
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Strict, Text
 from vlm_ft.answers.task import Follows, Headline, Task, Values
-from vlm_ft.errors import FormError, nearest
+from vlm_ft.errors import FormError, nearest, problem_of
 
 Options = Mapping[str, Sequence[str]]
 """Field path ("kind", "findings.kind") -> the names allowed."""
@@ -161,9 +161,7 @@ class Form(Strict):
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             place = " ".join(".".join(str(part) for part in first["loc"]).split()) or "answer"  # a key may be any text
-            raise FormError(
-                place[:60], f"{str(first['input'])[:60]!r} does not fit: {first['msg'].removeprefix('Value error, ')}"
-            ) from error
+            raise FormError(place[:60], f"{str(first['input'])[:60]!r} does not fit: {problem_of(first)}") from error
 
 
 def _loaded(text: str) -> Any:

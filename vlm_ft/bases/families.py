@@ -169,6 +169,15 @@ def family_of(config: Any) -> Family:
     return TEXT
 
 
+def reuses_prefix(config: Any) -> bool:
+    """Whether the keys and values of a prefix are valid for every prompt that begins with it.
+
+    They are not if the family attends to later tokens or keeps other state, or if any layer lacks full attention.
+    """
+    layers = getattr(config.get_text_config(), "layer_types", None) or ()
+    return family_of(config).prefix_reuse and all(kind == "full_attention" for kind in layers)
+
+
 def image_token_of(config: Any) -> int:
     """The id of the image placeholder token; -1 for a text model."""
     found = getattr(config, "image_token_id", getattr(config, "image_token_index", None))

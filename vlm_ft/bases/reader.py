@@ -15,7 +15,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from datasets_vision.errors import cause
 from vlm_ft.bases.budget import within_budget
 from vlm_ft.bases.compact import COMPACT, compact_folder
-from vlm_ft.bases.families import Family, family_of, image_token_of
+from vlm_ft.bases.families import Family, family_of, image_token_of, reuses_prefix
 from vlm_ft.bases.limits import Limits
 from vlm_ft.errors import ModelError
 
@@ -26,8 +26,8 @@ SMALL = 32  # pixels, side of a blank image whose size makes no difference
 class Reader:
     """A base's tokenizer and processor with its limits, and the facts about its family.
 
-    `image_token_id` is -1 for a text base; `max_length` is the maximum number of tokens in a sequence; the processor
-    was loaded from `place` and `revision`.
+    `image_token_id` is -1 for a text base; `max_length` is the maximum number of tokens in a sequence; `reuses_prefix`:
+    whether prompts can share the keys and values of a prefix. The processor was loaded from `place` and `revision`.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Reader:
     family: Family
     image_token_id: int
     max_length: int
+    reuses_prefix: bool
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -133,6 +134,7 @@ def open_reader(name: str, *, revision: str | None = None, limits: Limits | None
         family=family,
         image_token_id=image_token_of(config),
         max_length=int(config.get_text_config().max_position_embeddings),
+        reuses_prefix=reuses_prefix(config),
     )
     return reader.limited(limits or Limits())
 

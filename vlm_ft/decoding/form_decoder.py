@@ -18,9 +18,8 @@ from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.positions import first_positions
 from vlm_ft.decoding.decisions import SIDES, Path
-from vlm_ft.decoding.prefix import WORTH_SHARING, reusable
 from vlm_ft.decoding.prompts import Prompts
-from vlm_ft.decoding.rows import BatchedRows, Branch, BranchResult, Forward, Prefix, RecurrentRow
+from vlm_ft.decoding.rows import WORTH_SHARING, BatchedRows, Branch, BranchResult, Forward, Prefix, RecurrentRow
 from vlm_ft.decoding.tokens import AnswerTokens
 from vlm_ft.decoding.writing import AnswerTooLongError, OnToken, Outcome, Sampling, write
 
@@ -42,7 +41,7 @@ class FormDecoder:
         self._tokens = AnswerTokens(tokenizer, vocabulary)
         kinds = set(getattr(base.model.config.get_text_config(), "layer_types", None) or ())
         self.one_by_one = base.family.recurrent or bool(kinds - {"full_attention", "sliding_attention"})
-        self._shares = reusable(base.model.config)
+        self._shares = base.reader.reuses_prefix
         self._prefixes: OrderedDict[tuple[str, bool, tuple[int, ...]], Prefix] = OrderedDict()
 
     def decode(

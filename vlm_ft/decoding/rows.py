@@ -49,6 +49,10 @@ Branches = Mapping[int, Sequence[Branch]]
 """Row of the batch -> its branches."""
 
 
+WORTH_SHARING = 16
+"""The fewest tokens of a shared prefix: for fewer, its extra pass costs more than it saves."""
+
+
 class Prefix:
     """The constant prefix of an adapter's prompts, computed once: its tokens, and each layer's keys and values."""
 

@@ -39,7 +39,6 @@ from vlm_ft.bases.published import benchmark_base
 from vlm_ft.conversation import Conversation, Row, moved
 from vlm_ft.data.cases import Case, load
 from vlm_ft.decoding.form_decoder import FormDecoder
-from vlm_ft.decoding.prefix import reusable
 from vlm_ft.decoding.tokens import unpacked
 from vlm_ft.decoding.writing import Sampling
 from vlm_ft.experiments.sheet import Sheet, interleaved
@@ -93,7 +92,7 @@ def _decoder(base: str, sheet: Sheet) -> None:
             _Greedy(loaded, form),
             partial(_answers, fast, form),
         ]
-        if count == 1 and reusable(loaded.model.config):
+        if count == 1 and loaded.reader.reuses_prefix:
             systems.append(Cached(loaded, form))
         ours, theirs, greedy, in_bf16, *cached = interleaved(systems, parts)
         sheet.add(f"{base}: {name}, times as fast as generate", theirs / ours, speed, "higher", "x")

@@ -28,19 +28,25 @@ BARE = "__base__"  # PEFT's name for rows without an adapter
 
 @dataclass(frozen=True)
 class Resident:
-    """An adapter that can be loaded. `full` names the modules that it trained in full."""
+    """An adapter that can be loaded. `full` and `low_rank` name the modules that it trained in full and by LoRA."""
 
     folder: Path
     card: Card
     digest: str
     size: int
     full: frozenset[str]
+    low_rank: frozenset[str]
+
+    def clashes(self, other: Resident) -> bool:
+        """Whether one trained a module in full that the other trained by LoRA, so that PEFT cannot hold both."""
+        return bool(self.full & other.low_rank or self.low_rank & other.full)
 
 
 class Residents:
     """Loads adapters, and drops the least recently used ones beyond a budget; a dropped one is loaded again on demand.
 
     `budget`: the bytes of adapter files that may be in memory, None for any number; a batch that needs more gets it.
+    Adapters that clash take turns.
     `dropped` is called with the names of adapters that leave memory. Adapters with identical files share one copy.
     """
 
@@ -54,8 +60,10 @@ class Residents:
     def add(self, name: str, folder: Path, card: Card) -> None:
         """Load an adapter. Raises `AdapterError` if its files cannot be read or do not fit the base."""
         with loading(folder), safe_open(folder / TENSORS, "pt") as file:
-            full = frozenset(key.rsplit(".", 1)[0] for key in file.keys() if "lora_" not in key)  # noqa: SIM118
-        self._known[name] = Resident(folder, card, _digest(folder), (folder / TENSORS).stat().st_size, full)
+            keys = list(file.keys())
+        full = frozenset(key.rpartition(".")[0] for key in keys if ".lora_" not in key)
+        low_rank = frozenset(key.partition(".lora_")[0] for key in keys if ".lora_" in key)
+        self._known[name] = Resident(folder, card, _digest(folder), (folder / TENSORS).stat().st_size, full, low_rank)
         try:
             self._hold([self._known[name]])
         except AdapterError:
@@ -84,7 +92,12 @@ class Residents:
         self._hold(list(wanted.values()))
 
     def _hold(self, wanted: Sequence[Resident]) -> None:
-        """Load these adapters, whose files all differ, and drop others to stay within the budget."""
+        """Load these adapters, whose files all differ, and drop others that clash, or to stay within the budget."""
+        held = [resident for resident in self._known.values() if resident.digest in self._slots]
+        if any(resident.clashes(other) for resident in wanted for other in held):
+            self._slots.clear()
+            self._unwrap()
+            self._dropped(self._known)
         for resident in wanted:
             if resident.digest not in self._slots:
                 self._load(resident)
@@ -153,18 +166,26 @@ class Residents:
 
     def _drop(self, slot: str) -> None:
         """Remove a loaded or partly loaded adapter, so that the base and the other adapters answer as before."""
-        if self._slots:
-            self._model.set_adapter(next(iter(self._slots.values())), inference_mode=True)
+        if not self._slots:
+            self._unwrap()
+            return
+        self._model.set_adapter(next(iter(self._slots.values())), inference_mode=True)
         for module in self._base.model.modules():
             if isinstance(module, BaseTunerLayer) or (
                 isinstance(module, ModulesToSaveWrapper) and slot in module.modules_to_save
             ):
                 module.delete_adapter(slot)
-        if not self._slots:
-            self._model = self._base.model
-            vars(self._model).pop("peft_config", None)
-        else:
-            self._model.peft_config.pop(slot, None)
+        self._model.peft_config.pop(slot, None)
+
+    def _unwrap(self) -> None:
+        """Remove all adapters, by putting back the base's own modules in place of PEFT's."""
+        self._model = self._base.model
+        vars(self._model).pop("peft_config", None)
+        for name, module in list(self._model.named_modules()):
+            if isinstance(module, BaseTunerLayer):
+                self._model.set_submodule(name, module.get_base_layer())
+            elif isinstance(module, ModulesToSaveWrapper):
+                self._model.set_submodule(name, module.original_module)
 
 
 def _digest(folder: Path) -> str:

@@ -17,7 +17,7 @@ from datasets_vision.example import Turn, text_of
 from datasets_vision.images import is_image, open_image
 from datasets_vision.source import SetAside, Source, stream
 from datasets_vision.walk import Skipped, suffix_of, walk
-from vlm_ft.errors import DataError
+from vlm_ft.errors import DataError, one_line
 from vlm_ft.scoring.ledger import SEPARATOR, Entry
 
 SETTLED = 2 * 10**9
@@ -72,15 +72,20 @@ class Photos:
         self._skipped: Skipped = []
 
     def entries(self) -> Iterator[Entry]:
-        """Walk the folder."""
+        """Walk the folder. Raises `DataError` if it contains no images."""
+        images = 0
         for path in walk(self.folder, skipped=self._skipped):
             if not is_image(path):
                 if path.resolve() not in self._outputs:
                     self._others[suffix_of(path.name) or "no suffix"] += 1
                 continue
+            images += 1
             inside = path.relative_to(self.folder)
             is_case = self._by_case and len(inside.parts) > 1
             yield Entry(_printable(inside.parent if is_case else inside), _stamp(path), os.fsencode(inside))
+        if not images:
+            remedy = "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files"
+            raise DataError(self.folder, "contains no images", remedy)
 
     def unit(self, entry: Entry) -> Unit:
         """The unit of an entry."""
@@ -118,13 +123,11 @@ class Texts:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `DataError` if the folder does not exist or contains no images."""
+    """Raise `DataError` if the folder does not exist."""
     if folder.is_file():
         raise DataError(folder, "not a folder", "give the folder of photos; for a table of texts, add --text")
     if not folder.is_dir():
         raise DataError(folder, "no such folder of images", "check the path")
-    if not any(map(is_image, walk(folder))):
-        raise DataError(folder, "contains no images", "give a folder with JPEG, PNG, WebP, BMP, TIFF or GIF files")
 
 
 def decoded_here(photos: Sequence[Path]) -> tuple[Image, ...]:
@@ -143,9 +146,8 @@ def open_unit(unit: Unit, known: str | None = None, decode: Decode = decoded_her
     try:
         return Opened(unit.path, found, decode(unit.images), unit.turns)
     except DataError as error:
-        paths = unit.images
-        why = str(error).removeprefix(f"{paths[0]}: ") if len(paths) == 1 else str(error)
-        return Opened(unit.path, found, error=" ".join(why.split()))
+        only_photo = [error.place] == [str(photo) for photo in unit.images]  # the row names it
+        return Opened(unit.path, found, error=one_line(error.reason) if only_photo else str(error))
 
 
 def digest(paths: Sequence[Path]) -> str:

@@ -33,7 +33,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.box_format import STANDARD
-from vlm_ft.errors import BusyError, DataError, FormError, UserError
+from vlm_ft.errors import BusyError, DataError, FormError, UserError, problem_of
 from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.request import Attributed, Predictor
 from vlm_ft.inference.request import Request as Question
@@ -227,7 +227,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        return respond(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}", "invalid_request")
+        return respond(400, f"{'.'.join(map(str, first['loc']))}: {problem_of(first)}", "invalid_request")
 
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:

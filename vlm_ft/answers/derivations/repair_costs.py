@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from datasets_vision.formats.tables import Row, read_table
 from vlm_ft.answers.derivations.estimate import CURRENCY, Key, Rate, RateCard
-from vlm_ft.errors import DataError, nearest
+from vlm_ft.errors import DataError, nearest, problem_of
 
 CAR = "Car_Type"
 COLUMNS = {
@@ -65,7 +65,5 @@ def _rate(table: Path, row: Row) -> Rate:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         column = COLUMNS.get(str(first["loc"][0]), "row") if first["loc"] else "row"
-        problem = first["msg"].removeprefix("Value error, ")
-        raise DataError(
-            f"{table}:{row.line}", f"{column} {str(first['input'])[:40]!r}: {problem}", "correct the row"
-        ) from error
+        problem = f"{column} {str(first['input'])[:40]!r}: {problem_of(first)}"
+        raise DataError(f"{table}:{row.line}", problem, "correct the row") from error

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from datasets_vision.formats.text_files import read_text
 from vlm_ft.answers.kinds import Strict
-from vlm_ft.errors import DataError, nearest
+from vlm_ft.errors import DataError, nearest, problem_of
 
 MAX_BYTES = 16 << 20
 """Size limit of a table, which is written by hand and stored whole in a card."""
@@ -100,5 +100,5 @@ def _row(place: str, header: list[str], cells: list[str], row: type[Row]) -> Row
         first = error.errors(include_url=False)[0]
         column = ".".join(str(part) for part in first["loc"]) or "row"
         shown = "" if first["type"] == "missing" or not first["loc"] else f" {str(first['input'])[:40]!r}"
-        problem = "empty; fill it in" if first["type"] == "missing" else first["msg"].removeprefix("Value error, ")
+        problem = "empty; fill it in" if first["type"] == "missing" else problem_of(first)
         raise DataError(place, f"{column}{shown}: {problem}") from error
