@@ -88,7 +88,7 @@ def our_trainer(prepared: Prepared, recipe: Recipe, work: Path, course: Course) 
 
 def _flops(model: Any, train: Collator, settings: Training) -> float:
     """The operations that the second epoch executes, in matrix products, convolutions and attention."""
-    order = train.order(settings.batch_size)
+    order = train.order(settings)
     order.set_epoch(1)
     with FlopCounterMode(display=False) as counter:
         for batch in order.batches():
