@@ -29,6 +29,7 @@ from vlm_ft.conversation import (
 )
 from vlm_ft.decoding.prefix import forward_after_prefix, shared_length
 from vlm_ft.decoding.tokens import masked
+from vlm_ft.errors import ModelError, cause
 
 BATCH = 16  # rows that are scored at once
 
@@ -77,11 +78,23 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     kept = wanted.any(0)  # (length,)
     shared = shared_length(model, batch)
     plain = _plain(model)
-    with _vision_inputs(plain, batch) as vision, _head_only_at(plain, wanted[:, kept]):
+    with _mismatch_in_one_line(plain), _vision_inputs(plain, batch) as vision, _head_only_at(plain, wanted[:, kept]):
         inputs |= vision
         if shared:
             return forward_after_prefix(model, inputs, shared, kept).logits[0]  # type: ignore[no-any-return]
         return model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _mismatch_in_one_line(model: Any) -> Iterator[None]:
+    """Raise `ModelError` where transformers finds other image tokens in a batch than the tower has features."""
+    try:
+        yield
+    except ValueError as error:
+        if "image tokens do not match" not in str(error):
+            raise
+        remedy = "restore the settings of its processor"
+        raise ModelError(f"base {model.config.name_or_path}", cause(error), remedy) from error
 
 
 @contextmanager
