@@ -32,6 +32,7 @@ from vlm_ft.conversation import (
     moved,
 )
 from vlm_ft.decoding.tokens import masked
+from vlm_ft.errors import ModelError, cause
 
 BATCH = 16  # rows that are scored at once
 
@@ -81,11 +82,27 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     family, kept = family_of(plain.config), wanted.any(0)  # (length,)
     inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_gradient_checkpointing
-    with _vision_inputs(plain, family, batch) as vision, _head_only_at(plain, wanted[:, kept]):
+    with (
+        _mismatch_in_one_line(plain),
+        _vision_inputs(plain, family, batch) as vision,
+        _head_only_at(plain, wanted[:, kept]),
+    ):
         inputs |= {**vision, "use_cache": False, "logits_to_keep": kept}
         if SHARED in batch and not one_pass:
             inputs |= _after_prefix(model, family, inputs, batch[SHARED])
         return model(**inputs).logits[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _mismatch_in_one_line(model: Any) -> Iterator[None]:
+    """Raise `ModelError` where transformers finds other image tokens in a batch than the tower has features."""
+    try:
+        yield
+    except ValueError as error:
+        if "image tokens do not match" not in str(error):
+            raise
+        remedy = "restore the settings of its processor"
+        raise ModelError(f"base {model.config.name_or_path}", cause(error), remedy) from error
 
 
 @contextmanager

@@ -183,6 +183,9 @@ class Training(_Section):
     minutes: float | None = Field(default=None, gt=0)
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=8, ge=1)
+    batch_by: Literal["rows", "tokens"] = Field(
+        default="rows", description="what batches have about equally many of; with tokens, batch_size is the mean"
+    )
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=2e-4, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1, description="share of the steps")

@@ -50,10 +50,11 @@ def test_a_method_is_timed_against_trl(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In this process, since a new one takes long to start."""
-    monkeypatch.setattr(training_benchmark, "WORKLOADS", (workload(method, *settings, learning_rate=learning_rate),))
+    timed = {"drawings": workload(method, *settings, learning_rate=learning_rate)}
+    monkeypatch.setattr(training_benchmark, "WORKLOADS", timed)
     monkeypatch.setattr(training_benchmark, "_turn", take)
     base, out = str(tiny_folder("fast_vlm")), tmp_path / "training.json"
-    benchmark_training(base, out, "the command", quiet, rounds=1, steps=2)
+    benchmark_training(base, out, "the command", quiet, only="drawings", rounds=1, steps=2)
     found = {figure["figure"].split(": drawings, ")[1]: figure["value"] for figure in json.loads(out.read_text())}
     unit = "a pair" if method == "dpo" else "a step"
     assert found[f"{unit}, times as fast as TRL's defaults"] > 0
@@ -69,6 +70,7 @@ def test_a_method_is_timed_against_trl(
         assert found[f"{fast}, its reference known"] > found[fast]
 
 
-def test_a_method_on_photos_is_not_timed_on_a_text_base(tmp_path: Path, quiet: Console) -> None:
-    with pytest.raises(ModelError, match="dpo is timed on photos"):
-        benchmark_training("random-152k", tmp_path / "training.json", "the command", quiet, method="dpo")
+@pytest.mark.parametrize("only", ["pairs", "intents-score", "none"])
+def test_what_a_base_cannot_learn_is_not_timed_on_it(only: str, tmp_path: Path, quiet: Console) -> None:
+    with pytest.raises(ModelError, match=f"random-152k: {only} is not timed on it; choose intents$"):
+        benchmark_training("random-152k", tmp_path / "training.json", "the command", quiet, only=only)

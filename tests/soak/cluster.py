@@ -83,7 +83,7 @@ def test_two_workers_train_like_one_process_and_only_the_first_writes(
 ) -> None:
     files, out = written_files(recipes_of(recipe_of, tmp_path, accumulate=1), tmp_path), tmp_path / "runs"
     on_workers(partial(train_noting_writes, out, files), PROCESSES)
-    check(recipe_of, out)
+    check(recipes_of(recipe_of, tmp_path, PROCESSES), out)
 
 
 def test_an_error_of_one_worker_ends_all_of_them(local: Any) -> None:

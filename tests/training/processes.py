@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from accelerate import PartialState
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
-from accelerate.utils.launch import prepare_multi_gpu_env
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from datasets_vision.synthetic import write_set
 from vlm_ft.adapters import ADAPTER, TENSORS, read_card
@@ -28,9 +29,33 @@ from vlm_ft.runs import Run
 from vlm_ft.training.run import train
 
 PROCESSES = 2
-SHARDED = "fsdp"
+ROOT = str(Path(__file__).parents[2])
+SHARDED = ("fsdp", "deepspeed")
+"""The names of shipped settings, and of recipes to train with them."""
+
 TOLERANCE = 1e-5
 """Relative: sums in fp32 have another order, and AdamW's first step magnifies the difference of tiny gradients."""
+
+
+def launch(out: Path, files: Sequence[Path]) -> None:
+    """Train these recipes with a torch launcher, and check that it succeeded."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={PROCESSES}"]
+    command += ["--master_addr=127.0.0.1", "--master_port=0", "--rdzv_backend=c10d", "--rdzv_endpoint=127.0.0.1:0"]
+    done = subprocess.run(
+        [*command, "-m", "tests.training.processes", out, *files],
+        env={
+            **os.environ,
+            "ACCELERATE_USE_CPU": "true",
+            "GLOO_SOCKET_IFNAME": "lo",
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")])),
+        },
+        capture_output=True,
+        text=True,
+        timeout=800,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
@@ -45,8 +70,8 @@ def train_noting_writes(out: Path, recipes: Sequence[Path]) -> None:
 
     sys.addaudithook(note)
     for recipe in recipes:
-        if recipe.stem == SHARDED:
-            with sharded():
+        if recipe.stem in SHARDED:
+            with sharded(recipe.stem):
                 train_in_parts(load_recipe(recipe), Run(out / recipe.stem))
         else:
             train(load_recipe(recipe), out / recipe.stem)
@@ -68,21 +93,22 @@ def train_in_parts(recipe: Recipe, run: Run) -> None:
 
 
 @contextmanager
-def sharded() -> Iterator[None]:
-    """Train as with the shipped settings for FSDP.
+def sharded(settings: str) -> Iterator[None]:
+    """Train as with these shipped settings.
 
-    Accelerate ignores them on CPUs, although torch can shard there too, so this makes it treat CPUs as GPUs.
+    Accelerate ignores them on CPUs, although they can shard there too, so this makes it treat CPUs as GPUs.
     """
     begin, shared = AcceleratorState.__init__, PartialState._shared_state
 
     def begin_on_gpus(self: AcceleratorState, *args: Any, **options: Any) -> None:
         if shared.get("distributed_type") == DistributedType.MULTI_CPU:
             shared["distributed_type"] = DistributedType.MULTI_GPU
-        begin(self, *args, **options)
+        begin(self, *args, **{**options, "cpu": False})
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AcceleratorState, "__init__", begin_on_gpus)
-        for key, value in environment("fsdp").items():
+        patch.delenv("ACCELERATE_USE_CPU", raising=False)
+        for key, value in environment(settings).items():
             patch.setenv(key, value)
         yield
 
@@ -90,10 +116,11 @@ def sharded() -> Iterator[None]:
 def environment(settings: str) -> dict[str, str]:
     """The variables by which `accelerate launch` hands these shipped settings to its processes."""
     file = RECIPES / "accelerate" / f"{settings}.yaml"
-    options, _, _ = _validate_launch_command(
+    options, given, _ = _validate_launch_command(
         launch_command_parser().parse_args(["--config_file", str(file), "-m", "x"])
     )
-    found = prepare_multi_gpu_env(options)
+    options.deepspeed_fields_from_accelerate_config = ",".join(given.deepspeed_config)  # as `accelerate launch` does
+    found = prepare_deepspeed_cmd_env(options)[1] if options.use_deepspeed else prepare_multi_gpu_env(options)
     return {key: value for key, value in found.items() if key.startswith(("ACCELERATE_", "FSDP_"))}
 
 
@@ -104,16 +131,20 @@ def fail_in_the_second() -> None:
     time.sleep(600)
 
 
+def sharded_recipe(recipe_of: Callable[..., Recipe], accumulate: int) -> Recipe:
+    """A recipe for two steps, with a checkpoint after each."""
+    return recipe_of("qwen3_vl", training={"workers": 1, "batch_size": 2, "accumulate": accumulate, "evaluations": 2})
+
+
 def recipes_of(recipe_of: Callable[..., Recipe], folder: Path, accumulate: int) -> dict[str, Recipe]:
     """Recipes for two steps: one with a mean loss over tokens, one with a mean over pairs, and one for `sharded`."""
     training = {"workers": 1, "batch_size": 2, "accumulate": accumulate}
-    often = {**training, "evaluations": 2}
     pairs = {"path": str(write_set("industry_language", folder / f"pairs-{accumulate}", 16, 3))}
     own = {"task": "industry_language", "fields": ["reply"], "method": "dpo", "data": [pairs]}
     return {
         "sft": recipe_of("qwen3_vl", training=training),
         "dpo": recipe_of("llama", training=training, **own),
-        SHARDED: recipe_of("qwen3_vl", training=often),
+        "fsdp": sharded_recipe(recipe_of, accumulate),
     }
 
 
@@ -125,12 +156,12 @@ def written_files(recipes: Mapping[str, Recipe], folder: Path) -> list[Path]:
     return files
 
 
-def check(recipe_of: Callable[..., Recipe], out: Path) -> None:
-    """Only the first process wrote, and the losses are those of a single process with as many rows per step."""
+def check(alike: Mapping[str, Recipe], out: Path) -> None:
+    """Only the first process wrote, and the losses are those of one process with recipes of as many rows per step."""
     wrote = [json.loads(_written(out, rank).read_text()) for rank in range(PROCESSES)]
     assert wrote[0]
     assert not wrote[1]
-    for name, recipe in recipes_of(recipe_of, out.parent, PROCESSES).items():
+    for name, recipe in alike.items():
         assert read_card(out / name / ADAPTER).training["steps"] == 2
         assert {path.name for path in (out / name).iterdir()} >= {"recipe.yaml", "splits.jsonl", "plan.json", ADAPTER}
         train(recipe, alone := out.parent / f"{name}-alone")

@@ -16,8 +16,9 @@ from tests.forms import whole_form
 from tests.untrained import move_trained_tensors
 from vlm_ft.adapters import ADAPTER, TENSORS
 from vlm_ft.answers.form import Form
+from vlm_ft.bases.families import Family
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.parts import PARTS, Part, Tuning, owner_of
+from vlm_ft.bases.parts import PARTS, Part, Tuning, low_rank_modules, owner_of
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row
@@ -124,6 +125,19 @@ def test_lora_combined_with_dora_is_refused(name: str, tiny_base: Callable[[str]
 def test_a_rank_above_the_width_is_refused(tiny_base: Callable[[str], Base]) -> None:
     with pytest.raises(ModelError, match=r"adapter\.rank: 1000000 exceeds the base's width of \d+"):
         attach(tiny_base("qwen3_vl"), AdapterSettings(rank=10**6), seed=0)
+
+
+def test_lora_on_a_layer_that_nobody_asked_for_is_refused(
+    tiny_base: Callable[[str], Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PEFT's own `all-linear` reaches the tower, too."""
+
+    def all_linear(model: Any, family: Family, part: Part) -> list[str]:
+        return [name for other in PARTS for name in low_rank_modules(model, family, other)]
+
+    monkeypatch.setattr("vlm_ft.training.attach.low_rank_modules", all_linear)
+    with pytest.raises(ModelError, match=r"adapter: model\.visual\..*lora_A.* would be trained, which no setting asks"):
+        attach(tiny_base("qwen3_vl"), settings({"language": "lora", "projector": "lora", "vision": "frozen"}), 0)
 
 
 @pytest.mark.parametrize("name", ["qwen3_vl", "llava_siglip_qwen2", "idefics3"])

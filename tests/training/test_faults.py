@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from itertools import cycle
@@ -12,7 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from vlm_ft.errors import DataError, RecipeError
+from vlm_ft.errors import DataError, ModelError, RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
 from vlm_ft.training import rehearse
@@ -77,6 +78,22 @@ def test_a_gradient_of_zero_stops_the_run(
     monkeypatch.setattr(SFT, "loss", lambda *given: 0 * real(*given))
     with pytest.raises(RecipeError, match="the gradient is zero at step 1"):
         train(texts(adapter={"language": "full"}), tmp_path / "run", console=quiet)
+
+
+def test_image_tokens_that_do_not_match_the_features_stop_the_run(
+    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path
+) -> None:
+    """The processor divides photos into smaller patches than the tower does."""
+    recipe = recipe_of("fast_vlm")
+    base = Path(shutil.copytree(recipe.base, tmp_path / "base"))
+    file = base / "processor_config.json"
+    settings = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**settings, "patch_size": settings["patch_size"] // 2}), encoding="utf-8")
+    with pytest.raises(
+        ModelError, match=r"base .*base: .*tokens do not match.*; restore the settings of its processor"
+    ):
+        train(recipe.model_copy(update={"base": str(base)}), tmp_path / "run", console=quiet)
+    assert not (tmp_path / "run").exists()
 
 
 def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
+from rich.console import Console
 from torch.utils.data import BatchSampler
 
+from tests.training.test_run import tensors, train_until
+from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.order import ByLength, square_root_visits
 from vlm_ft.training.prepare import prepare
@@ -27,10 +29,10 @@ RANDOM = random.Random(0)
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
 def test_every_case_comes_once_an_epoch(count: int) -> None:
     order = ByLength([(RANDOM.randint(1, 500), 3) for _ in range(count)], 8, seed=3)
-    assert sorted(order) == list(range(count))
-    sizes = [len(batch) for batch in order.batches()]
+    assert sorted(chain(*order)) == list(range(count))
+    sizes = [len(batch) for batch in order]
     assert sizes[:-1] == [8] * (len(sizes) - 1)
-    assert [case for batch in order.batches() for case in batch] == list(order)
+    assert len(sizes) == len(order)
 
 
 def test_a_rare_case_comes_more_often() -> None:
@@ -39,11 +41,11 @@ def test_a_rare_case_comes_more_often() -> None:
     epochs = []
     for epoch in range(30):
         order.set_epoch(epoch)
-        epochs.append(Counter(order))
-        assert epochs[-1].total() == len(order) == 1140
+        epochs.append(Counter(chain(*order)))
+        assert epochs[-1].total() == order.cases == 1140
         assert all({1: (1,), 2.4: (2, 3)}[times].count(epochs[-1][case]) for case, times in enumerate(visits))
     assert sum(counts[0] for counts in epochs) / 30 == pytest.approx(2.4, abs=0.3)
-    assert list(order) != sorted(order)
+    assert list(chain(*order)) != sorted(chain(*order))
 
 
 def test_the_visits_of_a_class_are_the_root_of_its_rarity() -> None:
@@ -57,13 +59,13 @@ def test_the_visits_of_a_class_are_the_root_of_its_rarity() -> None:
 def test_a_recipe_can_ask_for_more_visits_to_rare_classes(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
     recipe = recipe_of("fast_vlm", training={"balance": True, "epochs": 1, "max_steps": None})
     prepared = prepare(recipe)
-    cases, order = prepared.train.cases, prepared.train.order(4)
+    cases, order = prepared.train.cases, prepared.train.order(recipe.training)
     whole = sum(case.values["passed"] for case in cases)
     assert whole < len(cases) / 2
-    visited = Counter(cases[place].values["passed"] for place in order)
+    visited = Counter(cases[place].values["passed"] for place in chain(*order))
     assert visited[True] / visited.total() > whole / len(cases)
     train(recipe, tmp_path / "run")
-    assert json.loads((tmp_path / "run/plan.json").read_text())["steps"] == math.ceil(len(order) / 4)
+    assert json.loads((tmp_path / "run/plan.json").read_text())["steps"] == len(order)
 
 
 def test_there_is_little_padding() -> None:
@@ -73,6 +75,43 @@ def test_there_is_little_padding() -> None:
     assert sum(map(order.tokens, order.batches())) < 1.15 * total
     as_drawn = [range(start, start + 16) for start in range(0, 2000, 16)]
     assert sum(map(order.tokens, as_drawn)) > 2 * total
+
+
+@pytest.mark.parametrize("count", [1, 9, 16, 2000])
+def test_batches_by_tokens_are_as_many_and_the_largest_is_smaller(count: int) -> None:
+    lengths = [(int(RANDOM.lognormvariate(4, 1)) + 1, RANDOM.randint(1, 100)) for _ in range(count)]
+    by_rows, by_tokens = (ByLength(lengths, 16, seed=0, by_tokens=by_tokens) for by_tokens in (False, True))
+    for epoch in range(3):
+        by_rows.set_epoch(epoch)
+        by_tokens.set_epoch(epoch)
+        assert len(by_rows.batches()) == len(by_tokens.batches()) == len(by_tokens)
+        assert sorted(chain(*by_tokens)) == list(range(count))
+        largest, smaller = (max(map(order.tokens, order)) for order in (by_rows, by_tokens))
+        assert smaller <= (largest if count < 100 else 0.5 * largest)
+
+
+def test_a_resumed_run_batches_by_tokens_as_an_uninterrupted_one(
+    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed within its second epoch of three."""
+    (data := tmp_path / "data").mkdir()
+    rows = [f"{'Any ' * (number**2 // 2)}text {number}.\t{'audit' if number % 2 else 'notice'}" for number in range(16)]
+    (data / "rows.tsv").write_text("\n".join(["text\tclause_type", *rows]) + "\n", encoding="utf-8")
+    own = {"task": "legal_documents", "data": [{"path": str(data)}], "fields": None, "splits": {"test": 0.0}}
+    training = {"batch_by": "tokens", "epochs": 3, "max_steps": None, "batch_size": 3, "evaluations": 9}
+    recipe = recipe_of("qwen3", **own, training=training)
+    order = prepare(recipe).train.order(recipe.training)
+    assert len({len(batch) for batch in order}) > 1
+    train(recipe, tmp_path / "unbroken", console=quiet)
+    assert json.loads((tmp_path / "unbroken/plan.json").read_text())["steps"] == 3 * len(order)
+    train_until(len(order) + 1, recipe, tmp_path / "run", quiet, monkeypatch)
+    train(recipe, tmp_path / "run", resume=True, console=quiet)
+    assert tensors(tmp_path / "run") == tensors(tmp_path / "unbroken")
+
+
+def test_a_mean_over_pairs_needs_equally_many_in_each_batch(recipe_of: Callable[..., Recipe]) -> None:
+    with pytest.raises(RecipeError, match=r"training.batch_by: dpo averages over examples, not over tokens"):
+        prepare(recipe_of("qwen3", method="dpo", training={"batch_by": "tokens"}))
 
 
 def test_batches_come_in_random_order() -> None:
@@ -113,7 +152,8 @@ def test_a_resumed_epoch_continues_its_own_order() -> None:
     wanted = ByLength([(5, 1)] * 40, 8, seed=1)
     wanted.set_epoch(2)
     callback.on_epoch_begin(None, SimpleNamespace(epoch=2.6), None)
-    shard = BatchSamplerShard(BatchSampler(order, 8, drop_last=False), num_processes=2, process_index=1)
+    shard = BatchSamplerShard(BatchSampler(order, 1, drop_last=False), num_processes=2, process_index=1)
     skipped = SkipBatchSampler(shard, skip_batches=1)
-    assert list(skipped) == [wanted.batches()[3], wanted.batches()[0]]  # the last round is filled from the start
+    batches = wanted.batches()
+    assert list(skipped) == [[batches[3]], [batches[0]]]  # the last round is filled from the start
     assert collator.epoch == 2

@@ -35,10 +35,10 @@ from vlm_ft.runs import LIBRARIES, Run, store, stored
 from vlm_ft.training import run as runs
 from vlm_ft.training import show
 from vlm_ft.training.attach import attach
-from vlm_ft.training.collate import Collator
 from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.progress import KeepTime
 from vlm_ft.training.run import train
+from vlm_ft.training.trainer import Collators
 
 Recipes = Callable[..., Recipe]
 Runs = Callable[..., Path]
@@ -206,15 +206,15 @@ def test_one_process_decodes_and_augments_in_all_epochs(
     recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It knows the epoch, although it is older, and ends with the training."""
-    seen, real = tmp_path / "seen", Collator.__call__
+    seen, real = tmp_path / "seen", Collators.__call__
     seen.mkdir()
 
-    def noted(self: Collator, features: Any) -> Any:
-        if features[0].get("training"):
-            (seen / f"{os.getpid()}-{self.epoch}").touch()
+    def noted(self: Collators, features: Any) -> Any:
+        if features[0]["training"]:
+            (seen / f"{os.getpid()}-{self.by_role[True].epoch}").touch()
         return real(self, features)
 
-    monkeypatch.setattr(Collator, "__call__", noted)
+    monkeypatch.setattr(Collators, "__call__", noted)
     train(recipe_of("fast_vlm", training={"max_steps": 6, "workers": 1}), tmp_path / "run", console=quiet)
     found = [file.name.partition("-") for file in seen.iterdir()]
     assert {epoch for *_, epoch in found} == {"0", "1"}

@@ -171,16 +171,25 @@ def benchmark(
             "[default: one that is trained for a single step]",
         ),
     ] = None,
-    method: Annotated[
-        Literal["sft", "dpo", "grpo"] | None,
-        typer.Option("--method", help="train: time only this method [default: all that are timed on the base]"),
+    only: Annotated[
+        str | None,
+        typer.Option(
+            "--only",
+            help="train: time only the steps of intents, photos, pairs (DPO) or answers (GRPO), or the way to a score: "
+            "intents-score or waste-score [default: all that the base has]",
+        ),
     ] = None,
     rounds: Annotated[
-        int | None, typer.Option("--rounds", min=1, help="train: turns per contestant [default: 2]")
+        int | None, typer.Option("--rounds", min=1, help="train: turns per contestant [default: 2; to a score: 1]")
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, help="train: timed steps per turn, after as many for warm-up [default: 3]"),
+        typer.Option(
+            "--steps",
+            min=1,
+            help="train: timed steps per turn, after as many for warm-up [default: 3]; to a score: the most "
+            "[default: 120]",
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -193,26 +202,25 @@ def benchmark(
 ) -> None:
     """Time answers, training steps or the HTTP service.
 
-    Answers are compared with those of transformers' `generate` under the same grammar, training steps with TRL's. Both
-    need the data sets of the recipes steel_surface_voc and customer_intents_csv, and answers also need the drawings of
-    synthetic_car_damage.
+    Answers are compared with those of transformers' `generate` under the same grammar, training with TRL's. Both need
+    the data sets of the recipes steel_surface_voc and customer_intents_csv; answers also need the drawings of
+    synthetic_car_damage, and training the data set of waste_sorting_folders.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
     from vlm_ft.experiments.service_benchmark import benchmark_service
-    from vlm_ft.experiments.training_benchmark import ROUNDS, STEPS, benchmark_training
+    from vlm_ft.experiments.training_benchmark import benchmark_training
 
     folder = Path("recipes/benchmarks")
     training = what == "train"
     refuse_if(
         (training and adapter, "--adapter", "does not apply to training"),
-        (method and not training, "--method", "applies to training only"),
+        (only and not training, "--only", "applies to training only"),
         (rounds and not training, "--rounds", "applies to training only"),
         (steps and not training, "--steps", "applies to training only"),
     )
     if training:
         place = out or folder / "training.json"
-        course = {"rounds": rounds or ROUNDS, "steps": steps or STEPS}
-        benchmark_training(base, place, command_line(), console(), method=method, **course)
+        benchmark_training(base, place, command_line(), console(), only=only, rounds=rounds, steps=steps)
     elif what == "service":
         benchmark_service(base, adapter, out or folder / "service.json", command_line(), console())
     else:

@@ -5,16 +5,16 @@ defaults, and in its best configuration here: without recomputing activations (c
 SFT and DPO learn whole answers, so that the losses agree; the time of this project's own default, the loss on
 decisions, is listed as well. An epoch of SFT has few batches, so sorting by length saves less here than in a real run.
 Every step of DPO sees the same pairs, so that its losses can be compared while they fall.
+
+Other workloads train until a score is reached; see `time_to_score`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import statistics
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,8 @@ from rich.console import Console
 from vlm_ft.bases.published import WIDE, benchmark_base
 from vlm_ft.errors import ModelError
 from vlm_ft.experiments.sheet import Sheet
-from vlm_ft.experiments.training_contestants import Course, Times, corrected, matmul_peak, ours
+from vlm_ft.experiments.time_to_score import RACES, run_race
+from vlm_ft.experiments.training_contestants import Course, Times, apart, corrected, matmul_peak, ours
 from vlm_ft.recipe import Methods, Recipe, find_recipe, load_recipe
 from vlm_ft.training.rehearse import peak_memory
 
@@ -68,10 +69,10 @@ class Workload:
 
 INTENTS = Workload("27 intents", "sft", "customer_intents_csv", ("training.batch_size=16",), {DEFAULT: 10.0, BEST: 8.0})
 FOURFOLD = {DEFAULT: 4.0, BEST: 4.0}
-WORKLOADS = (
-    INTENTS,
-    Workload("photos", "sft", "steel_surface_voc", ("training.batch_size=8",), {DEFAULT: 3.0, BEST: 2.0}),
-    Workload(
+WORKLOADS = {
+    "intents": INTENTS,
+    "photos": Workload("photos", "sft", "steel_surface_voc", ("training.batch_size=8",), {DEFAULT: 3.0, BEST: 2.0}),
+    "pairs": Workload(
         "pairs on photos",
         "dpo",
         "steel_surface_voc",
@@ -80,11 +81,11 @@ WORKLOADS = (
         repeats=True,
         learning_rate=1e-4,
     ),
-    Workload(
+    "answers": Workload(
         "8 answers to each photo", "grpo", "steel_surface_voc", ("training.batch_size=2", "policy.answers=8"), FOURFOLD
     ),
-)
-WIDE_WORKLOADS = (replace(INTENTS, goals={DEFAULT: 8.0, BEST: 4.0}),)
+}
+WIDE_WORKLOADS = {"intents": replace(INTENTS, goals={DEFAULT: 8.0, BEST: 4.0})}
 
 
 @dataclass(frozen=True)
@@ -101,18 +102,25 @@ def benchmark_training(
     command: str,
     console: Console,
     *,
-    method: Methods | None = None,
-    rounds: int = ROUNDS,
-    steps: int = STEPS,
+    only: str | None = None,
+    rounds: int | None = None,
+    steps: int | None = None,
 ) -> None:
-    """Time every workload, or those of a method, and write the ratios of the mean steps to `out` after each."""
-    sheet, known = Sheet(command, console), WORKLOADS if base != WIDE else WIDE_WORKLOADS
-    workloads = [workload for workload in known if method in (None, workload.method)]
-    if not workloads:
-        raise ModelError(f"base {base}", f"{method} is timed on photos, which it does not take", "choose another base")
+    """Time everything, or `only` what has this name, and write the figures to `out` after each.
+
+    `steps`: those that are timed or, to a score, the most. Raises `ModelError` for a name that the base does not have.
+    """
+    sheet, workloads, races = Sheet(command, console), WORKLOADS, RACES
+    if base == WIDE:
+        workloads, races = WIDE_WORKLOADS, {}
+    if only not in (None, *workloads, *races):
+        raise ModelError(f"base {base}", f"{only} is not timed on it", f"choose {' or '.join([*workloads, *races])}")
     with benchmark_base(base) as place:
-        for workload in workloads:
-            _measure(workload, base, place, rounds, steps, sheet)
+        for name in (only,) if only else (*workloads, *races):
+            if name in workloads:
+                _measure(workloads[name], base, place, rounds or ROUNDS, steps or STEPS, sheet)
+            else:
+                run_race(races[name], base, place, sheet, rounds=rounds, steps=steps)
             sheet.write(out)
 
 
@@ -156,8 +164,7 @@ def _compare(losses: Mapping[str, float], title: str, workload: Workload, sheet:
 
 def _turn(name: str, base: str, workload: Workload, steps: int) -> Turn:
     """Take a turn in a separate process."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(take, name, base, workload, steps).result()
+    return apart(take, name, base, workload, steps)
 
 
 def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
@@ -166,7 +173,7 @@ def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
 
     warnings.simplefilter("ignore")  # TRL's own warnings, once per turn
     datasets.disable_progress_bars()
-    recipe, course = workload.load(base, name), Course(steps, 1 if workload.repeats else steps)
+    recipe, course = workload.load(base, name), Course(2 * steps, 1 if workload.repeats else steps)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         if workload.method == "dpo":

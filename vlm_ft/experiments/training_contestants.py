@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import statistics
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch.utils.benchmark import Timer
@@ -21,15 +24,17 @@ from vlm_ft.data.cases import load
 from vlm_ft.recipe import DataEntry, Recipe, Splits, Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.plan import Plan
-from vlm_ft.training.prepare import prepare
+from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.references import set_references
 from vlm_ft.training.rehearse import batch_loss
-from vlm_ft.training.trainer import trainer
+from vlm_ft.training.trainer import MethodTrainer, trainer
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Course:
-    """How long a turn is: `steps` are timed, after as many for warm-up, on `batches` different batches."""
+    """How long a turn is: its steps, and the different batches that they learn."""
 
     steps: int
     batches: int
@@ -48,31 +53,42 @@ class Times(NamedTuple):
     flops: float | None = None
 
 
+def apart(turn: Callable[..., Result], *given: Any) -> Result:
+    """The result of a turn that is taken in a new process."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(turn, *given).result()
+
+
 def ours(recipe: Recipe, work: Path, course: Course) -> Times:
     """This project's trainer, as a recipe runs it."""
     prepared = prepare(recipe)
-    train, places = prepared.train, places_of(recipe, len(prepared.train.cases), course)
-    train.cases, train.lengths = tuple(train.cases[at] for at in places), [train.lengths[at] for at in places]
-    settings, model = recipe.training, prepared.attached.model
-    prepared.method.begin(prepared.base, prepared.conversation)
+    running = our_trainer(prepared, recipe, work, course)
+    train, settings, model = prepared.train, recipe.training, prepared.attached.model
     before = 0.0
     if prepared.method.compares:
         for file in ("warm-up.json", "references.json"):
             began = time.perf_counter()
             set_references(model, [train], settings.batch_size, settings.precision, work / file)
-            before = (time.perf_counter() - began) * course.steps / course.batches
-    steps = 2 * course.steps
-    plan = Plan(steps=steps, rows=settings.batch_size, every=steps, step=0.0, look=0.0)
-    running = trainer(
-        prepared.method, prepared.attached, train, None, settings, prepared.rates, plan, out=work / "checkpoints"
-    )
+            before = (time.perf_counter() - began) * course.steps / 2 / course.batches
     times = timed(running, course)._replace(before=before)
     return times._replace(flops=_flops(model, train, settings)) if prepared.method.name == "sft" else times
 
 
+def our_trainer(prepared: Prepared, recipe: Recipe, work: Path, course: Course) -> MethodTrainer:
+    """This project's trainer, on the cases that all contestants learn from."""
+    train, places = prepared.train, places_of(recipe, len(prepared.train.cases), course)
+    train.cases, train.lengths = tuple(train.cases[at] for at in places), [train.lengths[at] for at in places]
+    prepared.method.begin(prepared.base, prepared.conversation)
+    settings = recipe.training
+    plan = Plan(steps=course.steps, rows=settings.batch_size, every=course.steps, step=0.0, look=0.0)
+    return trainer(
+        prepared.method, prepared.attached, train, None, settings, prepared.rates, plan, out=work / "checkpoints"
+    )
+
+
 def _flops(model: Any, train: Collator, settings: Training) -> float:
     """The operations that the second epoch executes, in matrix products, convolutions and attention."""
-    order = train.order(settings.batch_size)
+    order = train.order(settings)
     order.set_epoch(1)
     with FlopCounterMode(display=False) as counter:
         for batch in order.batches():
@@ -108,7 +124,8 @@ def timed(running: Any, course: Course) -> Times:
     running.args.logging_steps = 1
     running.train()
     losses = [entry["loss"] for entry in running.state.log_history if "loss" in entry]
-    return Times(ends[-1] - ends[course.steps - 1], statistics.mean(losses[: course.steps]))
+    half = course.steps // 2
+    return Times(ends[-1] - ends[half - 1], statistics.mean(losses[:half]))
 
 
 def corrected(recipe: Recipe, folder: Path, course: Course) -> Recipe:

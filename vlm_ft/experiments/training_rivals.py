@@ -26,15 +26,21 @@ from vlm_ft.training.prepare import Prepared, prepare
 
 
 def theirs(recipe: Recipe, work: Path, course: Course, *, best: bool = False) -> Times:
+    """TRL's trainer; see `their_trainer`."""
+    return timed(their_trainer(prepare(recipe), recipe, work, course, best=best), course)
+
+
+def their_trainer(prepared: Prepared, recipe: Recipe, work: Path, course: Course, *, best: bool) -> Any:
     """TRL's trainer; at its `best`, it does not recompute activations, and SFT batches texts by length."""
-    prepared, training = prepare(recipe), recipe.training
+    training = recipe.training
     rows = [row for place in places_of(recipe, len(prepared.train.cases), course) for row in prepared.train.rows(place)]
     shared = {
         "output_dir": str(work),
-        "max_steps": 2 * course.steps,
+        "max_steps": course.steps,
         "per_device_train_batch_size": training.batch_size,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": "cosine",
+        "warmup_steps": round(training.warmup * course.steps),
         "weight_decay": training.weight_decay,
         "seed": training.seed,
         "use_cpu": not torch.cuda.is_available(),
@@ -47,7 +53,7 @@ def theirs(recipe: Recipe, work: Path, course: Course, *, best: bool = False) ->
         shared["activation_checkpointing"] = False
         if recipe.method == "sft" and not rows[0].images:
             shared["train_sampling_strategy"] = "group_by_length"
-    return timed(RIVALS[recipe.method](prepared, recipe, rows, shared), course)
+    return RIVALS[recipe.method](prepared, recipe, rows, shared)
 
 
 def _sft(prepared: Prepared, recipe: Recipe, rows: Sequence[Row], shared: dict[str, Any]) -> SFTTrainer:

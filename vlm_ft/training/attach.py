@@ -27,6 +27,7 @@ from vlm_ft.bases.parts import (
     leaf_modules,
     low_rank_modules,
     owner_of,
+    part_of,
     plain_name,
     resolve_tunings,
 )
@@ -86,7 +87,8 @@ def attach(
 
     With `checkpointing`, activations are recomputed in the backward pass. `start`: an adapter or a run folder from
     whose adapter training continues, at its own rank. Raises `ModelError` for settings that the base does not support,
-    and `AdapterError` for an adapter that does not fit the base or the settings.
+    or if weights would be trained that they do not name, and `AdapterError` for an adapter that does not fit the base
+    or the settings.
     """
     tunings, notes = resolve_tunings(
         settings.asked,
@@ -104,14 +106,32 @@ def attach(
         base.model.activation_checkpointing_enable({"use_reentrant": False})
     _freeze_batch_norms(base.model)
     if start is not None:
-        return _continued(base, tunings, start, tuple(notes))
-    if not trains_whole_model(tunings):
-        return Attached(_with_new_adapter(base, tunings, settings), base.family, tunings, tuple(notes))
+        attached = _continued(base, tunings, start, tuple(notes))
+    elif not trains_whole_model(tunings):
+        attached = Attached(_with_new_adapter(base, tunings, settings), base.family, tunings, tuple(notes))
+    else:
+        return _whole(base, tunings, tuple(notes))
+    _require_asked(attached)
+    return attached
+
+
+def _whole(base: Base, tunings: Mapping[Part, Tuning], notes: tuple[str, ...]) -> Attached:
+    """The base's own model, of which the parts that are trained in full require gradients."""
     if has_value_head(base.model):
         raise ModelError("adapter", "a reward model needs a low-rank part", "give one part lora or dora")
     for name, parameter in base.model.named_parameters():
         parameter.requires_grad_(tunings[owner_of(name, base.family)] == "full")
-    return Attached(base.model, base.family, tunings, tuple(notes))
+    return Attached(base.model, base.family, tunings, notes)
+
+
+def _require_asked(attached: Attached) -> None:
+    """Raise `ModelError` if the adapter has weights outside the parts to train, such as LoRA on a frozen tower."""
+    for name, parameter in attached.model.named_parameters():
+        plain = plain_name(name)
+        part = part_of(plain, attached.family)
+        frozen = part is None or attached.tunings[part] == "frozen"
+        if parameter.requires_grad and frozen and not plain.startswith(VALUE_HEAD):
+            raise ModelError("adapter", f"{plain} would be trained, which no setting asks for", "report this")
 
 
 def _with_new_adapter(base: Base, tunings: Mapping[Part, Tuning], settings: AdapterSettings) -> Any:

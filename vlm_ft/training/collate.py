@@ -20,6 +20,7 @@ from vlm_ft.answers.task import Values
 from vlm_ft.bases.features import PIXELS, Features, joined
 from vlm_ft.conversation import FEATURES, MARKS, REFERENCE, SHOWN, Batch, Conversation, Row
 from vlm_ft.data.cases import Case
+from vlm_ft.recipe import Training
 from vlm_ft.training.bank import Bank, Entry, load_entry
 from vlm_ft.training.methods import Method
 from vlm_ft.training.methods.method import Images
@@ -99,9 +100,10 @@ class Collator:
         variant = [self.preset, self._key(index, view), self.cases[index].values] if self.augments else []
         return self.bank.file(self.cases[index].example.images, variant)
 
-    def order(self, batch_size: int) -> ByLength:
+    def order(self, settings: Training) -> ByLength:
         """The order in which training visits the cases."""
-        return ByLength(self.lengths, batch_size, self.seed, self.visits)
+        by_tokens = settings.batch_by == "tokens"
+        return ByLength(self.lengths, settings.batch_size, self.seed, self.visits, by_tokens=by_tokens)
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""

@@ -56,7 +56,7 @@ class Filler:
 
     def plan(self, cost: Cost, console: Console) -> Plan:
         """The plan of the run, with a bank if that saves time; `cost` was measured without one."""
-        examples = len(self._train.order(self._training.batch_size))
+        examples = self._train.order(self._training).cases
         processes = PartialState().num_processes
         views, cost = self._views(plan(self._training, examples, cost, processes), cost, console)
         return plan(self._training, examples, cost, processes).model_copy(update={"views": views})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
@@ -13,8 +14,11 @@ from torch.utils.data import Sampler
 WINDOW = 50  # batches; the cases of a window are drawn at random, then sorted
 
 
-class ByLength(Sampler[int]):
+class ByLength(Sampler[list[int]]):
     """Batches cases with prompts of similar lengths, since every row of a batch is padded to the longest one.
+
+    Batches have `batch_size` cases each or, `by_tokens`, about equally many tokens, and `batch_size` cases on average.
+    Either way all epochs have the same number of batches, from which a resumed run knows its place.
 
     The lengths of answers do not count: they differ from class to class, so that each batch would show one class, and
     the model would learn to repeat the class of the last batches.
@@ -23,45 +27,83 @@ class ByLength(Sampler[int]):
     """
 
     def __init__(
-        self, lengths: Sequence[tuple[int, int]], batch_size: int, seed: int, visits: Sequence[float] = ()
+        self,
+        lengths: Sequence[tuple[int, int]],
+        batch_size: int,
+        seed: int,
+        visits: Sequence[float] = (),
+        *,
+        by_tokens: bool = False,
     ) -> None:
         """`lengths`: the tokens of each case's prompt and answer.
 
         `visits`: how often an epoch has each case, on average; 1 by default.
         """
         self.lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
+        self._cut = self._by_tokens if by_tokens else self._by_rows
         self._visits = torch.tensor(visits, dtype=torch.float64)
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
         self._epoch = epoch
 
-    def __len__(self) -> int:
+    @property
+    def cases(self) -> int:
+        """The number of cases that an epoch visits."""
         return ceil(float(self._visits.sum())) if len(self._visits) else len(self.lengths)
 
-    def __iter__(self) -> Iterator[int]:
-        return (case for batch in self.batches() for case in batch)
+    def __len__(self) -> int:
+        return ceil(self.cases / self._size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches())
 
     def batches(self) -> list[list[int]]:
-        """The batches of this epoch; only the last one can be smaller than the others."""
+        """The batches of this epoch; if they have equally many cases, only the last one can be smaller."""
         random = torch.Generator().manual_seed(self._seed + self._epoch)
         drawn = self._drawn(random)
         window = WINDOW * self._size
         batches = []
         for start in range(0, len(drawn), window):
             alike = sorted(drawn[start : start + window], key=lambda case: self.lengths[case][0], reverse=True)
-            batches += [alike[at : at + self._size] for at in range(0, len(alike), self._size)]
+            batches += self._cut(alike)
         smaller = [batches.pop()] if len(batches[-1]) < self._size else []
         order = torch.randperm(len(batches), generator=random).tolist()
         return [batches[place] for place in order] + smaller
 
+    def _by_rows(self, cases: list[int]) -> list[list[int]]:
+        return [cases[at : at + self._size] for at in range(0, len(cases), self._size)]
+
+    def _by_tokens(self, cases: list[int]) -> list[list[int]]:
+        """As many batches as `_by_rows` makes; the largest has as few tokens as possible."""
+        count, longest = ceil(len(cases) / self._size), max(self.tokens([case]) for case in cases)
+        budgets = range(longest, longest * len(cases) + 1)
+        enough = bisect_left(budgets, True, key=lambda budget: len(self._within(cases, budget)) <= count)
+        batches = self._within(cases, budgets[enough])
+        while len(batches) < count:
+            place = max(range(len(batches)), key=lambda place: len(batches[place]))
+            most = batches[place]
+            batches[place : place + 1] = [most[: len(most) // 2], most[len(most) // 2 :]]
+        return batches
+
+    def _within(self, cases: list[int], budget: int) -> list[list[int]]:
+        """As few batches as possible, in the order of the cases, with at most `budget` tokens each."""
+        batches, longest = list[list[int]](), 0
+        for case in cases:
+            longest = max(longest, self.tokens([case]))
+            if not batches or (len(batches[-1]) + 1) * longest > budget:
+                batches.append([])
+                longest = self.tokens([case])
+            batches[-1].append(case)
+        return batches
+
     def _drawn(self, random: torch.Generator) -> list[int]:
         """The cases of an epoch, shuffled; a case with 2.4 visits comes two or three times (systematic sampling)."""
-        shuffled = torch.randperm(len(self), generator=random)
+        shuffled = torch.randperm(self.cases, generator=random)
         if not len(self._visits):
             return shuffled.tolist()
         ends = self._visits.cumsum(0)
-        marks = (torch.arange(len(self)) + torch.rand(1, generator=random).double()) * ends[-1] / len(self)
+        marks = (torch.arange(self.cases) + torch.rand(1, generator=random).double()) * ends[-1] / self.cases
         return torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1)[shuffled].tolist()
 
     def tokens(self, batch: Sequence[int]) -> int:

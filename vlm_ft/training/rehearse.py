@@ -141,7 +141,7 @@ def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for batch in _batches(train.order(settings.batch_size)):
+        for batch in _batches(train.order(settings)):
             features = [{"index": case} for case in batch]
             began = time.perf_counter()
             for _ in range(settings.accumulate):
@@ -158,7 +158,7 @@ def _batches(order: ByLength) -> list[list[int]]:
     """The longest batch, which takes the most memory, and those whose lengths are nearest to the mean."""
     batches = order.batches()
     mean = statistics.mean(map(order.tokens, batches))
-    typical = sorted(batches, key=lambda batch: (len(batch) < len(batches[0]), abs(order.tokens(batch) - mean)))
+    typical = sorted(batches, key=lambda batch: abs(order.tokens(batch) - mean))
     return [max(batches, key=order.tokens), *(typical * TIMED_STEPS)[:TIMED_STEPS]]
 
 

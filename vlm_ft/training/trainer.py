@@ -45,6 +45,8 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
 
     def _get_dataloader(self, *args: Any, **options: Any) -> Any:
         """A loader that draws nothing from dropout's random generator, so that a resumed run does not differ."""
+        if options.get("is_training"):
+            options["batch_size"] = 1  # each item of the order is a batch
         loader = super()._get_dataloader(*args, **options)
         loader.base_dataloader.generator = torch.Generator()
         self._loaders.append(loader)
@@ -90,7 +92,7 @@ def trainer(
 ) -> MethodTrainer:
     """The trainer of one run; the collators make the tensors. `rates`: the learning rate of each part."""
     stopping = [EarlyStoppingCallback(settings.patience)] if settings.patience and tune is not None else []
-    order = train.order(settings.batch_size)
+    order = train.order(settings)
     new_trainer = MethodTrainer(
         method,
         order,
@@ -98,7 +100,7 @@ def trainer(
         model=attached.model,
         args=_arguments(settings, plan, out, watched=tune is not None, workers=workers),
         data_collator=Collators(train, tune or train),
-        train_dataset=Indices(len(order)),
+        train_dataset=Indices(order.cases),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
         callbacks=[*callbacks, *stopping, FollowEpoch(train, order), StopAtFaults(method)],
     )
@@ -160,11 +162,12 @@ class Collators:
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """Collate a batch, whose rows all have the same role."""
-        return self.by_role[features[0]["training"]](features)
+        cases = [{"index": index} for feature in features for index in feature["cases"]]
+        return self.by_role[features[0]["training"]](cases)
 
 
 class Indices(Dataset[dict[str, Any]]):
-    """A data set of case indices; the collator looks up the cases."""
+    """A data set of case indices, of one case or of a batch; the collator looks up the cases."""
 
     def __init__(self, count: int, *, training: bool = True) -> None:
         self.count, self.training = count, training
@@ -172,8 +175,8 @@ class Indices(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"index": index, "training": self.training}
+    def __getitem__(self, index: int | list[int]) -> dict[str, Any]:
+        return {"cases": index if isinstance(index, list) else [index], "training": self.training}
 
 
 class FollowEpoch(TrainerCallback):  # type: ignore[misc]

@@ -31,6 +31,8 @@ def method_of(recipe: Recipe) -> Method:
         raise RecipeError("preference", f"has no effect with method {name}", "leave it out")
     if recipe.training.loss_on == "answer" and method.samples:
         raise RecipeError("training.loss_on", f"{name} learns only what the form leaves open", "leave it out")
+    if recipe.training.batch_by == "tokens" and not method.per_token:
+        raise RecipeError("training.batch_by", f"{name} averages over examples, not over tokens", "leave it out")
     plain = AdapterSettings()
     for key in ("rank", "alpha", "rslora", "dropout"):
         if recipe.from_adapter is not None and getattr(recipe.adapter, key) != getattr(plain, key):
