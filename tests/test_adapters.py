@@ -42,6 +42,8 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
     card = read_card(folder)
     card.write(tmp_path)
     assert (tmp_path / CARD).read_bytes() == (folder / CARD).read_bytes()
+    assert card.most_photos == 1
+    assert "most_photos" not in card_of(card.form).model_dump_json()  # earlier cards keep their fingerprints
 
 
 @pytest.mark.parametrize("part", sorted(CALIBRATED))

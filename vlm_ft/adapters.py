@@ -67,6 +67,11 @@ class Card(Strict):
     inputs: tuple[Literal["photo", "text"], ...] = Field(
         default=("photo", "text"), description="what its training rows contain"
     )
+    most_photos: int | None = Field(
+        default=None,
+        exclude_if=lambda count: count is None,  # so that the fingerprints of earlier cards stay
+        description="in one of its training cases; cards of earlier versions do not say",
+    )
     method: str = "sft"
     loss_on: Literal["decisions", "answer"] = Field(
         default="answer", description="which tokens of an answer were supervised"

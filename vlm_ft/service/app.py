@@ -199,6 +199,7 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
                 "task": card.form.task,
                 "title": card.form.title,
                 "reads": list(card.inputs),
+                "most_photos": card.most_photos,
                 "schema": card.form.with_boxes(STANDARD).schema_of_answer,
                 "metrics": card.metrics,
                 "notice": card.notice,
