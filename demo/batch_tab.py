@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,14 @@ def _scored(work: Workplace, job: str | None) -> tuple[Path, Path, pd.DataFrame]
     """The table of a job, the folder of its photos, and its rows. Raises `UserError` while there is none."""
     file = work.jobs.result(job or "", "score")
     _, folder, _, adapter, *_ = work.jobs.get(job or "").arguments
-    return file, Path(folder), scores_in(file, read_card(Path(adapter)))
+    found = file.stat()
+    return file, Path(folder), _read(file, (found.st_mtime_ns, found.st_size), Path(adapter))
+
+
+@lru_cache(maxsize=2)  # those that people look at; a table can be large
+def _read(file: Path, stamp: tuple[int, int], adapter: Path) -> pd.DataFrame:
+    """The rows of a table, read once for all filters; `stamp` differs if it was written again."""
+    return scores_in(file, read_card(adapter))
 
 
 def _chosen(rows: pd.DataFrame, show: str, surest: float) -> pd.DataFrame:

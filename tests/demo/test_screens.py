@@ -266,9 +266,15 @@ def test_a_screen_can_be_read_and_used_by_all(page: Any, screen: Callable[[Any],
     assert faults == {}
 
 
-def test_a_batch_is_filtered_by_decision(browser: Any, address: str) -> None:
+def test_a_batch_is_sorted_by_confidence_and_filtered_by_decision(browser: Any, address: str) -> None:
     page = opened(browser, address, 1280, "light")
     batch(page)
+    first = page.locator("[role=gridcell]:visible").first
+    sync_api.expect(first).to_have_text("000.png")
+    page.locator("th[title=confidence]:visible").get_by_label("Open cell menu").click()
+    page.get_by_role("menuitem", name="Sort ascending").click()
+    sync_api.expect(first).to_have_text("039.png")
     page.get_by_label("Ask a person", exact=True).locator("visible=true").check()
     page.get_by_text("9 of 40 rows").wait_for()
+    sync_api.expect(first).to_have_text("039.png")
     page.close()
