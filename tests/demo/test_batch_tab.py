@@ -80,6 +80,13 @@ def test_rows_are_chosen_by_decision_and_confidence(file: Path) -> None:
         assert counted == f"{len(kept)} of 3 rows"
 
 
+def test_of_many_rows_the_least_certain_are_shown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm_ft.demo.batch_tab.MAX_ROWS", 2)
+    counted, rows, *_ = results(file)
+    assert list(rows["path"]) == ["000.png", "002.png"]
+    assert "least certain are shown; the file has all" in counted
+
+
 def test_a_table_is_read_once_until_it_is_written_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results(file)
     with monkeypatch.context() as patch:

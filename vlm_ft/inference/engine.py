@@ -179,7 +179,7 @@ class Engine:
         card = self.cards.get(request.adapter)
         if card is not None and form.fingerprint == card.form.fingerprint:
             answer = with_confidence(form, answer, card.confidence)
-        precision = "bf16" if uses_bf16(self._precision_for(request.adapter)) else "fp32"
+        precision: Precision = "bf16" if uses_bf16(self._precision_for(request.adapter)) else "fp32"
         return Attributed.to(card, replace(answer, derived=form.derive(answer.values)), precision)
 
     def _settings(self, request: Request) -> Card | None:
