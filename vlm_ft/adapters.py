@@ -100,7 +100,7 @@ class Card(Strict):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What answers are cited by: the number of the version, if any, and SHA-256 of card, calibration and form."""
+        """What answers are cited by: the number of the version, if any, and hashes of card, calibration and form."""
         return {
             "version": self.number,
             "card": self.fingerprint,

@@ -41,6 +41,7 @@ from vlm_ft.inference.streaming import streamed
 from vlm_ft.service.chat import assessment, check_format, completion, events
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
+    EXAMPLE_ANSWER,
     MAX_BYTES,
     MAX_PHOTOS,
     MAX_TEXT,
@@ -124,7 +125,9 @@ async def _delete_old_uploads(work: Workplace) -> None:
 
 
 def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
-    @api.post("/v1/assess")
+    answered: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": EXAMPLE_ANSWER}}}}
+
+    @api.post("/v1/assess", responses=answered)
     def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
         card, case = card_of(predictor, form.adapter), new_case()
