@@ -115,7 +115,8 @@ def drawn(folder: Path) -> tuple[Path, Form, Values]:
     options = {"kind": tuple(labelled), "findings.kind": tuple(labelled)}
     form = Form.of(TASK, options, only=("passed", "kind", "findings.kind", "findings.box"))
     example = labelled["fingerprint"]
-    return Path(example.images[0]), form, form.check(TASK.values(example.label))
+    photo = shutil.copy(example.images[0], folder / "plate.png")
+    return photo, form, form.check(TASK.values(example.label))
 
 
 def likely(form: Form, values: Values, share: float) -> Prediction:
@@ -305,8 +306,10 @@ def test_a_batch_is_sorted_by_confidence_and_filtered_by_decision(browser: Any, 
     batch(page)
     first = page.locator("[role=gridcell]:visible").first
     sync_api.expect(first).to_have_text("000.png")
-    page.locator("th[title=confidence]:visible").get_by_label("Open cell menu").click()
-    page.get_by_role("menuitem", name="Sort ascending").click()
+    menu = page.locator("th[title=confidence]:visible").get_by_label("Open cell menu")
+    sync_api.expect(menu).to_have_attribute("tabindex", "0")
+    menu.press("Enter")
+    page.get_by_role("menuitem", name="Sort ascending").press("Enter")
     sync_api.expect(first).to_have_text("039.png")
     page.get_by_label("Ask a person", exact=True).locator("visible=true").check()
     page.get_by_text("9 of 40 rows").wait_for()
