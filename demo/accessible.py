@@ -15,7 +15,8 @@ FIXES = """<script>
         for (const part of all("button:has(> .image-frame)")) name(part, "Photo");
         for (const part of all("input.search-input")) name(part, "Filter the table");
         for (const part of all("[title='common.upload']")) { part.title = "Upload"; name(part, "Upload"); }
-        for (const part of all(".cm-scroller")) if (part.tabIndex !== 0) part.tabIndex = 0;
+        for (const part of all(".cm-scroller, .header-cell .cell-menu-button"))
+            if (part.tabIndex !== 0) part.tabIndex = 0;
         for (const inner of all(".icon-button .upload-container:not([inert])")) {  // a button within a button
             inner.inert = true;
             const outer = inner.closest(".icon-button");

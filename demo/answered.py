@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL.Image import Image
@@ -42,15 +40,16 @@ class Answered:
 
     @property
     def facts(self) -> dict[str, str]:
-        """What identifies the answer."""
+        """What identifies the answer, in words."""
         facts = {"case": self.case, "time": self.time, "adapter": self.card.name, "version": self.version}
         return {**facts, "passage": self.passage} if self.passage else facts
 
     def to_json(self) -> str:
-        """The answer as indented JSON, with its facts, the names of its photos, and its notice."""
+        """The answer as indented JSON, with what identifies it, the names of its photos, and its notice."""
         photos = [Path(photo).name for photo in self.photos]
         notice = {"notice": self.card.notice} if self.card.notice else {}
-        return self.prediction.to_json(indent=2, **self.facts, photos=photos, **notice)
+        facts = {**self.facts, **self.prediction.origin}  # the version as in the service's answers
+        return self.prediction.to_json(indent=2, **facts, photos=photos, **notice)
 
     @property
     def about(self) -> str:
@@ -66,9 +65,3 @@ class Answered:
         """Its photos with their boxes, all of them or those with these numbers."""
         placed = [mark for mark in self.marks if numbers is None or mark.number in numbers]
         return [drawn(photo, [mark for mark in placed if mark.photo == place]) for place, photo in enumerate(photos)]
-
-
-def new_case() -> tuple[str, str]:
-    """A case number that no other answer has, and the time."""
-    now = datetime.now(UTC)
-    return f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", now.isoformat(timespec="seconds")

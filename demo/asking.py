@@ -13,10 +13,10 @@ from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError, UserError
 from vlm_ft.inference import photo_decoder
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.inference.request import Predictor, Request, new_case
 
 from .answer_view import message_view
-from .answered import Answered, new_case
+from .answered import Answered
 from .photos import opened, reads_photos, reads_text, reads_texts_alone, require_kept
 
 MAX_TEXT = 20_000  # characters

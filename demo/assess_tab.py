@@ -147,8 +147,9 @@ def _text_label(card: Card) -> str:
 
 
 def _usual(card: Card) -> str:
-    """What several photos are to this adapter, unless the user says otherwise."""
-    return ONE_CASE if numbers_photos(card.form) else APART
+    """What several photos are to this adapter, unless the user says otherwise: a case if it has learned from such."""
+    several = numbers_photos(card.form) if card.most_photos is None else card.most_photos > 1
+    return ONE_CASE if several else APART
 
 
 def _preview(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ MAX_ROWS = 2000
 MAX_PICTURES = 12
 ABOUT = '<p class="rest">Uncertain, and unlike each other and the training data. Choose one to review it.</p>'
 DELETED = '<p class="rest">The photos have been deleted.</p>'
-FIRST_ROWS = f'<p class="rest">The first {MAX_ROWS} are shown; the file has all.</p>'
+LEAST_CERTAIN = f'<p class="rest">The {MAX_ROWS} least certain are shown; the file has all.</p>'
 COUNTED = '<p class="rest" role="status">{} of {} rows</p>'
 
 
@@ -125,7 +125,14 @@ def _scored(work: Workplace, job: str | None) -> tuple[Path, Path, pd.DataFrame]
     """The table of a job, the folder of its photos, and its rows. Raises `UserError` while there is none."""
     file = work.jobs.result(job or "", "score")
     _, folder, _, adapter, *_ = work.jobs.get(job or "").arguments
-    return file, Path(folder), scores_in(file, read_card(Path(adapter)))
+    found = file.stat()
+    return file, Path(folder), _read(file, (found.st_mtime_ns, found.st_size), Path(adapter))
+
+
+@lru_cache(maxsize=2)  # those that people look at; a table can be large
+def _read(file: Path, stamp: tuple[int, int], adapter: Path) -> pd.DataFrame:
+    """The rows of a table, read once for all filters; `stamp` differs if it was written again."""
+    return scores_in(file, read_card(adapter))
 
 
 def _chosen(rows: pd.DataFrame, show: str, surest: float) -> pd.DataFrame:
@@ -135,11 +142,12 @@ def _chosen(rows: pd.DataFrame, show: str, surest: float) -> pd.DataFrame:
 
 
 def _shown(found: pd.DataFrame, show: str, surest: float) -> tuple[Any, ...]:
-    """How many rows are chosen, and the update that shows them."""
+    """How many rows are chosen, and the update that shows them; of many, the least certain."""
     kept = _chosen(found, show, surest / 100)
-    cells = readable(kept.head(MAX_ROWS))
+    by_confidence = kept.sort_values(CONFIDENCE, kind="stable", na_position="first")
+    cells = readable(by_confidence.head(MAX_ROWS).sort_index())
     widths = [column_width([*str(name).split(), *cells[name].map(str)]) for name in cells]
-    counted = COUNTED.format(len(kept), len(found)) + (FIRST_ROWS if len(kept) > MAX_ROWS else "")
+    counted = COUNTED.format(len(kept), len(found)) + (LEAST_CERTAIN if len(kept) > MAX_ROWS else "")
     return counted, gr.update(value=cells, datatype=kinds_of(cells), column_widths=widths, visible=True)
 
 

@@ -47,6 +47,8 @@ def figures(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str
 def _learned(card: Card) -> str:
     counts = card.provenance.counts
     trained = f"{counts['train']} examples" if "train" in counts else "unstated"
+    if card.most_photos is not None and card.most_photos > 1:
+        trained += f" of up to {card.most_photos} photos"
     if "test" not in counts:
         return trained
     return f"{trained}, tested on {counts['test']}" if card.metrics else f"{trained}; {counts['test']} kept for testing"

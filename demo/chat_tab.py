@@ -14,11 +14,10 @@ from datasets_vision.example import Turn
 from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import Items, Text
 from vlm_ft.errors import UserError
-from vlm_ft.inference.request import Attributed, Predictor, Request
+from vlm_ft.inference.request import Attributed, Predictor, Request, new_case
 from vlm_ft.inference.streaming import streamed
 
 from .answer_view import notice_view
-from .answered import new_case
 from .asking import BROKEN, MAX_TEXT
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, adapter_choice, user_of
 from .photos import reads_texts_alone

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from html import escape
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ History = Callable[[str, int], Sequence[Mapping[str, Any]]]
 SHOWN = 100
 EXPORTED = 100_000
 COLUMNS = ("time", "by", "case", "adapter", "version", "card", "decision", "answer")
+MORE_EXPORTED = ("photos", "text", "form", "calibration", "decoder", "precision")
 
 
 def history_tab(history: History, work: Workplace, tab: gr.Tab) -> None:
@@ -43,25 +43,30 @@ def history_tab(history: History, work: Workplace, tab: gr.Tab) -> None:
         with permitted(work, request, "admin"), tempfile.TemporaryDirectory() as folder:
             place = Path(folder) / "history.csv"
             with place.open("w", newline="", encoding="utf-8") as out:
-                rows = ([csv_cell(cell) for cell in _cells(entry)] for entry in history(words, EXPORTED))
-                csv.writer(out).writerows(chain([COLUMNS], rows))
+                csv.writer(out).writerows(exported_rows(history(words, EXPORTED)))
             return gr.update(value=file.move_resource_to_block_cache(str(place)), visible=True)
 
     gr.on([wanted.submit, tab.select], found, wanted, shown, **PRIVATE)
     export.click(exported, wanted, file, **PRIVATE)
 
 
+def exported_rows(entries: Iterable[Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """The names of the columns, then the entries with all hashes, as cells that no spreadsheet runs."""
+    columns = (*COLUMNS, *MORE_EXPORTED)
+    yield columns
+    for entry in entries:
+        yield [csv_cell(cell) for cell in _cells(entry, columns)]
+
+
 def _table(history: History, words: str) -> str:
-    entries = map(_cells, history(words, SHOWN))
-    rows = [[f'<span class="time">{minute(time)}</span>', *map(escape, rest)] for time, *rest in entries]
+    entries = ({**entry, "card": str(entry.get("card") or "")[:8]} for entry in history(words, SHOWN))
+    cells = (_cells(entry, COLUMNS) for entry in entries)
+    rows = [[f'<span class="time">{minute(time)}</span>', *map(escape, rest)] for time, *rest in cells]
     titles = [column.capitalize() for column in COLUMNS]
     return framed(table(titles, rows) if rows else '<p class="none">Nothing found.</p>')
 
 
-def _cells(entry: Mapping[str, Any]) -> list[str]:
-    shown = {
-        **entry,
-        "card": str(entry.get("card", ""))[:8],
-        "answer": json.dumps(entry.get("answer"), ensure_ascii=False),
-    }
-    return [str(shown.get(column) or "") for column in COLUMNS]
+def _cells(entry: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Texts as they are, anything else as JSON; "" for what an entry does not have."""
+    values = ("" if entry.get(column) is None else entry[column] for column in columns)
+    return [value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for value in values]

@@ -27,8 +27,8 @@ Progress = tuple[int, int]
 class JobsView:
     """The newest jobs of some kinds.
 
-    `chosen` is the dropdown with one of them. `state` changes with it, its state and its progress; `states`, with any
-    job's state.
+    `chosen` is the dropdown with one of them. `state` changes with it, its state, what it waits for and its progress;
+    `states`, with any job's state.
     """
 
     def __init__(self, work: Workplace, kinds: Sequence[Kind]) -> None:
@@ -54,7 +54,7 @@ class JobsView:
         jobs = self._jobs()
         states, progress = {job.id: job.state for job in jobs}, _progress_of(self._work, jobs)
         value = chosen if chosen in states else next(iter(states), None)
-        state = (value, states[value], progress[value]) if value else None
+        state = next(((job.id, job.state, job.waits, progress[value]) for job in jobs if job.id == value), None)
         log = "Reading logs requires the right to train."
         if self._work.may(user_of(request), "train"):
             log = self._work.jobs.log(value) if value else ""
@@ -110,9 +110,9 @@ def _progress(work: Workplace, job: Job) -> Progress | None:
 
 
 def _state(job: Job, progress: Progress | None) -> str:
-    """The state of a job; how far it is while it runs."""
+    """The state of a job; what it waits for, and how far it is while it runs."""
     if progress is None:
-        return job.state
+        return escape(f"{job.state}: {job.waits}") if job.waits else job.state
     done, total = progress
     bar = f'<progress value="{done}" max="{total}" aria-label="{done} of {total}"></progress>'
     return f"{job.state}, {done} of {total} {bar}"

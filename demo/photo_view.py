@@ -56,7 +56,7 @@ def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
 
 
 def numbers_photos(form: Form) -> bool:
-    """Whether findings name their photo: then the adapter was trained on cases of several photos."""
+    """Whether findings name their photo."""
     lists = (field.kind for field in form.fields if isinstance(field.kind, Items))
     return any(part.name == PHOTO for kind in lists for part in kind.fields)
 

@@ -104,7 +104,7 @@ def _widget(field: FieldSpec, value: Any) -> Any:
                 interactive=True,
                 type="array",
                 column_count=(len(_headers(kind)), "fixed"),
-                column_widths=[column_width(header.split()) for header in _headers(kind)],
+                column_widths=_widths(kind),
                 wrap=True,
             )
 
@@ -149,6 +149,16 @@ def _first_options(kind: Items) -> Values:
 def _headers(kind: Items) -> list[str]:
     return [
         header for part in kind.fields for header in (SIDES if isinstance(part.kind, BoxKind) else (words(part.name),))
+    ]
+
+
+def _widths(kind: Items) -> list[str]:
+    """The widths of the columns, in which no word of a heading and no option is broken."""
+    parts = [(part, part.kind.options or () if isinstance(part.kind, Choice) else ()) for part in kind.fields]
+    return [
+        column_width([*header.split(), *options])
+        for part, options in parts
+        for header in (SIDES if isinstance(part.kind, BoxKind) else (words(part.name),))
     ]
 
 

@@ -16,7 +16,7 @@ from .wording import words
 
 CONFIDENCE = "confidence"
 FIRST = ("path", "decision", CONFIDENCE)
-LEFT_OUT = ("width", "height", "adapter", "notice", "sha256")
+LEFT_OUT = ("width", "height", "adapter", "card", "notice", "sha256")
 MAX_CELL = 60  # characters of a cell
 
 

@@ -105,6 +105,7 @@ progress::-moz-progress-bar { background: var(--color-accent); }
 .grid-container .thumbnail-item { aspect-ratio: auto !important; height: auto !important; background: none; }
 .grid-container .thumbnail-item img { height: auto !important; max-height: 32rem; object-fit: contain; }
 .media-button { overflow: hidden; }
+.header-cell .cell-menu-button { display: flex !important; }
 .grid-container.pt-6 { padding-top: 1.9rem; }
 .grid-container { align-items: start; grid-template-columns: repeat(var(--grid-cols), minmax(0, 1fr)) !important; }
 .gallery-container, .gallery-container .grid-wrap { height: auto !important; }

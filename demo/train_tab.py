@@ -94,6 +94,8 @@ def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
         found = work.jobs.get(job)
         if found.kind == "train":
             return _training_shown(work, found)
+        if found.state == "queued":
+            return _nothing(_queued(found))
         if found.state in ("failed", "stopped"):
             return _nothing(_failed(work.jobs.log(job)))
         folder = work.jobs.result(job)
@@ -112,8 +114,8 @@ def _shown(work: Workplace, picture: gr.Image, job: str) -> tuple[Any, ...]:
 def _training_shown(work: Workplace, job: Job) -> tuple[Any, ...]:
     """The updates that show a training job: its losses so far, whatever its state."""
     losses = curves(Run(work.jobs.folder / job.id / job.out).read_losses())
-    messages = {"queued": EMPTY, "running": TRAINING, "done": TRAINED}
-    message = messages.get(job.state) or _failed(work.jobs.log(job.id))
+    messages = {"running": TRAINING, "done": TRAINED}
+    message = _queued(job) if job.state == "queued" else messages.get(job.state) or _failed(work.jobs.log(job.id))
     _, _, *hidden = _nothing()
     return message, gr.update(value=losses, visible=not losses.empty), *hidden
 
@@ -134,6 +136,11 @@ def _picture(shown: gr.Image, file: Path, label: str) -> Any:
     if not file.is_file():
         return gr.update(visible=False)
     return gr.update(value=shown.move_resource_to_block_cache(str(file)), label=label, visible=True)
+
+
+def _queued(job: Job) -> str:
+    """Why a job does not begin."""
+    return framed(f'<p class="rest">Queued: {escape(job.waits or "it begins when the jobs before it have ended")}.</p>')
 
 
 def _failed(log: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 
 from tests.cards import card_of
 from tests.forms import whole_form
-from vlm_ft.adapters import ADAPTER, CARD, Card, adapter_folder, read_card
+from vlm_ft.adapters import ADAPTER, CALIBRATED, CARD, Card, adapter_folder, read_card
+from vlm_ft.answers.confidence import Agreement, Bound, Confidence, Familiar
 from vlm_ft.answers.task import Task
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.tasks import TASKS
@@ -41,6 +42,22 @@ def test_a_trained_card_is_written_as_it_was_read(run_of: Callable[..., Path], t
     card = read_card(folder)
     card.write(tmp_path)
     assert (tmp_path / CARD).read_bytes() == (folder / CARD).read_bytes()
+    assert card.most_photos == 1
+    assert "most_photos" not in card_of(card.form).model_dump_json()  # earlier cards keep their fingerprints
+
+
+@pytest.mark.parametrize("part", sorted(CALIBRATED))
+def test_a_calibration_makes_another_calibration_of_the_same_version(part: str) -> None:
+    card = card_of(whole_form(TASKS["product_defects"]))
+    bound = Bound(risk=0.05, level=0.95, threshold=None, count=3, needed=59)
+    fitted = {
+        "confidence": Confidence(temperatures={"kind": 1.3}, bound=bound),
+        "familiar": Familiar(threshold=2.0, false_alarms=0.01, trained=8, held_out=4),
+        "bf16": Agreement(count=100, score=1.0, shift=0.0),
+    }
+    before, after = card.identity, card.model_copy(update={part: fitted[part]}).identity
+    assert after.pop("calibration") != before.pop("calibration")
+    assert after == before
 
 
 def test_a_card_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:

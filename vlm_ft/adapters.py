@@ -31,6 +31,8 @@ README = "README.md"
 CONFIG = "adapter_config.json"
 PEFT_FILES = (CONFIG, TENSORS)
 MODEL_FILES = ("config.json",)  # the weights may be in several files, and the engine checks their fingerprint
+CALIBRATED = frozenset({"confidence", "familiar", "bf16"})
+"""The parts of a card that `vlm-ft calibrate` writes."""
 
 
 class Provenance(Strict):
@@ -65,6 +67,11 @@ class Card(Strict):
     inputs: tuple[Literal["photo", "text"], ...] = Field(
         default=("photo", "text"), description="what its training rows contain"
     )
+    most_photos: int | None = Field(
+        default=None,
+        exclude_if=lambda count: count is None,  # so that the fingerprints of earlier cards stay
+        description="in one of its training cases; cards of earlier versions do not say",
+    )
     method: str = "sft"
     loss_on: Literal["decisions", "answer"] = Field(
         default="answer", description="which tokens of an answer were supervised"
@@ -89,8 +96,17 @@ class Card(Strict):
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of everything on the card except its name, its template, its figures and its calibration."""
-        trained = self.model_dump_json(exclude={"name", "template", "metrics", "confidence", "familiar", "bf16"})
-        return hashlib.sha256(trained.encode("utf-8", "replace")).hexdigest()
+        return _sha256(self.model_dump_json(exclude={"name", "template", "metrics", *CALIBRATED}))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What answers are cited by: the number of the version, if any, and hashes of card, calibration and form."""
+        return {
+            "version": self.number,
+            "card": self.fingerprint,
+            "calibration": _sha256(self.model_dump_json(include=set(CALIBRATED))),
+            "form": self.form.fingerprint,
+        }
 
     @property
     def tuning(self) -> str:
@@ -111,6 +127,10 @@ class Card(Strict):
     def write(self, folder: Path) -> None:
         with whole_file(folder / CARD) as part:
             part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def version_in_words(number: int | None, fingerprint: str) -> str:

@@ -31,7 +31,10 @@ def card_of(task: Task, name: str = "trial", kind: Literal["vision", "text"] = "
 
 
 class Known:
-    """A `Predictor` that gives every adapter's sample answer, also as the base, and records its requests."""
+    """A `Predictor` that gives every adapter's sample answer, also as the base, and records its requests.
+
+    `answers` replaces those of some adapters.
+    """
 
     def __init__(self) -> None:
         self.cards = {
@@ -40,6 +43,7 @@ class Known:
             "hostile": card_of(TASKS["product_defects"], "hostile"),
         }
         self.asked: list[Request] = []
+        self.answers: dict[str, Prediction] = {}
 
     def predict(self, requests: Sequence[Request]) -> list[Attributed]:
         self.asked += requests
@@ -47,7 +51,7 @@ class Known:
         return [Attributed.to(self.cards.get(r.adapter), answer) for r, answer in zip(requests, answers, strict=True)]
 
     def _answer(self, adapter: str) -> Prediction:
-        known = cards.sample_prediction(TASKS[self.cards[adapter].form.task])
+        known = self.answers.get(adapter) or cards.sample_prediction(TASKS[self.cards[adapter].form.task])
         if adapter != "hostile":
             return known
         found = [{"kind": HOSTILE, "severity": "minor", "box": [0, 0, 90, 90]}]

@@ -19,6 +19,8 @@ from PIL import Image
 from vlm_ft.demo.answer_view import overview
 from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
 from vlm_ft.demo.asking import MAX_TEXT, Given, ask
+from vlm_ft.demo.assess_tab import APART, ONE_CASE, _usual
+from vlm_ft.demo.card_view import card_view
 from vlm_ft.demo.compare_tab import compare
 from vlm_ft.demo.handlers import errors_shown
 from vlm_ft.demo.photos import MAX_PHOTOS
@@ -106,6 +108,18 @@ def test_several_photos_are_one_case_or_have_answers_of_their_own(known: Any, ph
     assert [answered.about for answered in apart.answers] == ["plate.png", "back.png"]
     assert len({answered.case for answered in apart.answers}) == 2
     assert [seen.size for seen in apart.photos] == [(320, 240)]
+
+
+@pytest.mark.parametrize(
+    ("most", "numbered", "usual"),
+    [(1, True, APART), (3, False, ONE_CASE), (None, True, ONE_CASE), (None, False, APART)],
+)
+def test_several_photos_are_one_case_if_the_adapter_has_learned_from_such(
+    known: Any, most: int | None, numbered: bool, usual: str
+) -> None:
+    card = known.cards["plates" if numbered else "contracts"].model_copy(update={"most_photos": most})
+    assert _usual(card) == usual
+    assert (f"of up to {most} photos" in card_view(card, "plates")) is (usual == ONE_CASE and most is not None)
 
 
 def test_too_many_photos_are_refused(known: Any, photo: Path) -> None:

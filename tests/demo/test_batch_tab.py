@@ -80,6 +80,22 @@ def test_rows_are_chosen_by_decision_and_confidence(file: Path) -> None:
         assert counted == f"{len(kept)} of 3 rows"
 
 
+def test_of_many_rows_the_least_certain_are_shown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlm_ft.demo.batch_tab.MAX_ROWS", 2)
+    counted, rows, *_ = results(file)
+    assert list(rows["path"]) == ["000.png", "002.png"]
+    assert "least certain are shown; the file has all" in counted
+
+
+def test_a_table_is_read_once_until_it_is_written_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results(file)
+    with monkeypatch.context() as patch:
+        patch.setattr("vlm_ft.demo.batch_tab.scores_in", lambda *_: pytest.fail("read again"))
+        assert results(file, ANSWERED)[0] == "1 of 3 rows"
+    write_table(file, CARD, [Row("other.png", "", 20, 10, sample_prediction(TASK, 0.9))])
+    assert list(results(file)[1]["path"]) == ["other.png"]
+
+
 def test_numbers_are_numbers_whatever_the_kind_of_table(file: Path) -> None:
     _, rows, kinds, _ = results(file)
     found = dict(zip(rows, kinds, strict=True))

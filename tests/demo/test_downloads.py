@@ -17,14 +17,14 @@ from PIL import Image
 from pypdf import PdfReader
 from vlm_ft.demo.answer_column import KINDS, _files
 from vlm_ft.demo.answer_pdf import UNKNOWN, answer_pdf
-from vlm_ft.demo.answered import Answered, new_case
+from vlm_ft.demo.answered import Answered
 
 from tests.cards import sample_prediction
 from tests.demo.conftest import assess, card_of
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
-from vlm_ft.inference.request import Attributed
+from vlm_ft.inference.request import Attributed, new_case
 from vlm_ft.recipe import find_rate_card
 from vlm_ft.tasks import TASKS
 
@@ -131,7 +131,7 @@ def test_the_json_says_which_case_it_is(known: Any, photo: Path) -> None:
     found = json.loads(answered.to_json())
     card = known.cards["plates"]
     assert found["case"] == known.asked[0].case
-    assert (found["adapter"], found["version"]) == ("plates", card.fingerprint[:8])
+    assert (found["adapter"], found["version"], found["card"]) == ("plates", None, card.fingerprint)
     assert found["photos"] == ["plate.png"]
     assert found["notice"] == card.notice
     assert Prediction.from_json(answered.to_json()).values == answered.prediction.values

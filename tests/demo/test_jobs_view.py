@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from vlm_ft.demo.jobs_view import _progress_of, _table
+from vlm_ft.demo.train_tab import _shown
 
 from tests.demo.test_views import Markup
 from vlm_ft.registry import Registry
@@ -14,7 +16,7 @@ from vlm_ft.review.store import Reviews
 from vlm_ft.runs import Run, store
 from vlm_ft.training.plan import Plan
 from vlm_ft.work.jobs import LOG, Jobs, Kind
-from vlm_ft.work.workplace import RUN, Workplace
+from vlm_ft.work.workplace import PREFLIGHT, RUN, Workplace
 
 
 @pytest.fixture
@@ -55,3 +57,15 @@ def test_the_steps_of_a_training_are_counted(work: Workplace) -> None:
     assert "running, 0 of 40" in states(work)
     run.losses.write_text('{"step": 5, "loss": 2.5}\n{"step": 10, "loss": 2.1}\n')
     assert "running, 10 of 40" in states(work)
+
+
+@pytest.mark.parametrize(("kind", "out"), [("train", RUN), ("preflight", PREFLIGHT)])
+def test_a_job_says_what_it_waits_for(work: Workplace, kind: Kind, out: str) -> None:
+    with work.jobs.preparing() as place:
+        job = work.jobs.submit(place, kind, "a job", [], out, None)
+    panel, *_ = _shown(work, Mock(), job.id)
+    assert "Queued: it begins when the jobs before it have ended." in panel
+    work.jobs._waits[job.id] = "needs about 5.0 GB of memory; 1.0 of 8.0 GB are free"
+    assert "queued: needs about 5.0 GB of memory; 1.0 of 8.0 GB are free" in states(work)
+    panel, *_ = _shown(work, Mock(), job.id)
+    assert "Queued: needs about 5.0 GB of memory; 1.0 of 8.0 GB are free." in panel

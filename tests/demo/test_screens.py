@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,10 +15,15 @@ import pytest
 from PIL import Image
 from vlm_ft.demo.app import build_app, launch
 
-from tests.cards import sample_prediction
+from datasets_vision.source import Source, read
+from datasets_vision.synthetic import write_set
 from tests.demo.conftest import Known
 from vlm_ft.adapters import PEFT_FILES
 from vlm_ft.answers.confidence import Bound, Confidence
+from vlm_ft.answers.form import Form
+from vlm_ft.answers.kinds import Choice, Items
+from vlm_ft.answers.prediction import FieldValue, Prediction, option_name
+from vlm_ft.answers.task import Values
 from vlm_ft.data.preflight import CHECK_PAGE, EXAMPLES, ROWS, Preflight
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
@@ -35,6 +41,10 @@ axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", re
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
+PICTURES = os.environ.get("VLM_FT_SCREENSHOTS")
+"""A folder for a picture of each screen, if they are wanted."""
+
+PICTURE_HEIGHT = 1330  # pixels, at most
 FAULTS = ("moderate", "serious", "critical")
 TASK = TASKS["product_defects"]
 
@@ -73,11 +83,12 @@ CUT_OFF = r"""() => {
 def app_with_everything(folder: Path) -> Any:
     """The app with all tabs, and with something to show on each."""
     known = Known()
+    photo, form, values = drawn(folder / "drawn")
     bound = Bound(risk=0.05, level=0.95, threshold=0.83, count=90, needed=59, answered=70, wrong=0)
     metrics = {"passed.f1": {"value": 0.91, "low": 0.85, "high": 0.95}, "kind.macro_f1": {"value": 0.72}}
     calibrated = {"confidence": Confidence(temperatures={"kind": 1.3}, bound=bound), "metrics": metrics, "number": 1}
-    card = known.cards["plates"].model_copy(update=calibrated)
-    known.cards["plates"] = card
+    card = known.cards["plates"].model_copy(update={"form": form, **calibrated})
+    known.cards["plates"], known.answers["plates"] = card, likely(form, values, 0.97)
     trained = folder / "trained"
     card.write(trained)
     for name in PEFT_FILES:
@@ -85,18 +96,38 @@ def app_with_everything(folder: Path) -> Any:
     registry = Registry(folder / "adapters")
     for _ in range(2):
         registry.add("plates", trained, by="ann")
-    photo = folder / "plate.png"
-    Image.effect_noise((320, 240), 60).save(photo)
     work = Workplace(registry, Reviews(folder / "reviews"), Jobs(folder / "jobs"), folder)
-    work.reviews.add(card, [Image.open(photo)], "", sample_prediction(TASK).values, "accepted", reviewer="ann")
-    _scored(work, card, photo)
+    work.reviews.add(card, [Image.open(photo)], "", values, "accepted", reviewer="ann")
+    _scored(work, card, photo, values)
     _in_training(work)
     _checked(work)
     entry = {"time": "2026-01-02T03:04:05", "by": "ann", "case": "20260102-030405-abcdef", "adapter": "plates"}
     entry |= {"version": 1, "card": card.fingerprint, "decision": "answer"}
-    history = [{**entry, "answer": sample_prediction(TASK).values}] * 3
+    history = [{**entry, "answer": values}] * 3
     examples = {"plates": [photo], "contracts": ["Audits are allowed once a year."]}
     return build_app(known, examples, work, lambda words, most: history)
+
+
+def drawn(folder: Path) -> tuple[Path, Form, Values]:
+    """A drawn surface with a fingerprint, the form that the labels of such drawings fill, and its label."""
+    write_set("product_defects", folder, 5, 3, size=320)
+    labelled = {example.label.image_class: example for example in read(Source(path=folder)).examples}
+    options = {"kind": tuple(labelled), "findings.kind": tuple(labelled)}
+    form = Form.of(TASK, options, only=("passed", "kind", "findings.kind", "findings.box"))
+    example = labelled["fingerprint"]
+    photo = shutil.copy(example.images[0], folder / "plate.png")
+    return photo, form, form.check(TASK.values(example.label))
+
+
+def likely(form: Form, values: Values, share: float) -> Prediction:
+    """An answer whose choices and flags have this probability, and the other options the rest."""
+    found = {}
+    for field in form.fields:
+        value, options = values[field.name], field.kind.options if isinstance(field.kind, Choice) else (True, False)
+        rest = (1 - share) / (len(options) - 1)
+        shares = {option_name(option): share if option == value else rest for option in options}
+        found[field.name] = FieldValue(value, None if isinstance(field.kind, Items) else shares)
+    return Prediction(found)
 
 
 def _job(work: Workplace, kind: Kind, state: State, title: str, out: str, *arguments: str) -> Path:
@@ -110,7 +141,7 @@ def _job(work: Workplace, kind: Kind, state: State, title: str, out: str, *argum
     return place
 
 
-def _scored(work: Workplace, card: Any, photo: Path) -> None:
+def _scored(work: Workplace, card: Any, photo: Path, values: Values) -> None:
     version = str(work.registry.current("plates").folder)
     place = _job(work, "score", "done", "plates 1: 40 files", "scores.csv", "score", "", "--adapter", version)
     (job,) = work.jobs.all()
@@ -120,8 +151,8 @@ def _scored(work: Workplace, card: Any, photo: Path) -> None:
     for number in range(40):
         shutil.copy(photo, place / PHOTOS / f"{number:03}.png")
         unsure = {"decision": "ask a person", "reason": "kind: 61 % sure"} if number > 30 else {}
-        answer = replace(sample_prediction(TASK, 1 - number / 100), **unsure)
-        rows.append(Row(f"{number:03}.png", "", 320, 240, answer))
+        answer = replace(likely(card.form, values, 1 - number / 100), **unsure)
+        rows.append(Row(f"{number:03}.png", "", 320, 320, answer))
     write_table(place / "scores.csv", card, rows)
     (place / FIRST).write_text("039.png\n038.png\n037.png\n", encoding="utf-8")
 
@@ -254,7 +285,7 @@ SCREENS = (assess, compare, chat, batch, checked, in_training, adapters, history
 
 
 @pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.__name__)
-def test_a_screen_can_be_read_and_used_by_all(page: Any, screen: Callable[[Any], None]) -> None:
+def test_a_screen_can_be_read_and_used_by_all(page: Any, scheme: str, screen: Callable[[Any], None]) -> None:
     screen(page)
     page.wait_for_timeout(500)  # until the page stands still
     assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
@@ -264,11 +295,23 @@ def test_a_screen_can_be_read_and_used_by_all(page: Any, screen: Callable[[Any],
         fault["id"]: [node["html"][:300] for node in fault["nodes"]] for fault in found if fault["impact"] in FAULTS
     }
     assert faults == {}
+    if PICTURES is not None:
+        file = Path(PICTURES) / f"{screen.__name__}-{page.viewport_size['width']}-{scheme}.png"
+        shown = {"x": 0, "y": 0, "width": page.viewport_size["width"], "height": PICTURE_HEIGHT}
+        page.screenshot(path=file, full_page=True, clip=shown)
 
 
-def test_a_batch_is_filtered_by_decision(browser: Any, address: str) -> None:
+def test_a_batch_is_sorted_by_confidence_and_filtered_by_decision(browser: Any, address: str) -> None:
     page = opened(browser, address, 1280, "light")
     batch(page)
+    first = page.locator("[role=gridcell]:visible").first
+    sync_api.expect(first).to_have_text("000.png")
+    menu = page.locator("th[title=confidence]:visible").get_by_label("Open cell menu")
+    sync_api.expect(menu).to_have_attribute("tabindex", "0")
+    menu.press("Enter")
+    page.get_by_role("menuitem", name="Sort ascending").press("Enter")
+    sync_api.expect(first).to_have_text("039.png")
     page.get_by_label("Ask a person", exact=True).locator("visible=true").check()
     page.get_by_text("9 of 40 rows").wait_for()
+    sync_api.expect(first).to_have_text("039.png")
     page.close()

@@ -77,6 +77,8 @@ def test_auto_computes_in_bf16_only_if_the_answers_agree(
         for setting in ("auto", "bf16", "fp32"):
             (answer,) = Engine.open([run / ADAPTER], precision=setting).predict([photo])
             answers[holds, setting] = answer.fields["kind"].distribution
+            in_bf16 = setting == "bf16" or (setting == "auto" and holds)
+            assert answer.precision == ("bf16" if in_bf16 else "fp32")
     assert answers[True, "bf16"] != answers[True, "fp32"]
     assert answers[True, "auto"] == answers[True, "bf16"]
     assert answers[False, "auto"] == answers[False, "fp32"]

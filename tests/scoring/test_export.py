@@ -24,7 +24,7 @@ from vlm_ft.scoring.ledger import Ledger, Row
 from vlm_ft.tasks import TASKS
 from vlm_ft.tasks.aviation_maintenance import PRIORITIES
 
-BESIDE = ("path", "width", "height", "decision", "reason", "error", "adapter", "notice")
+BESIDE = ("path", "sha256", "width", "height", "decision", "reason", "error", "adapter", "card", "notice")
 
 
 def read_table(out: Path) -> list[dict[str, Any]]:
@@ -52,8 +52,8 @@ def test_a_sample_survives_the_round_trip(
 ) -> None:
     card, out = card_of(whole_form(task)), tmp_path / f"out{suffix}"
     rows = [
-        Row("a.png", "0", 3, 2, sample_prediction(task)),
-        Row("b.png", "1", None, None, Prediction.failed("truncated")),
+        Row("a.png", "0a", 3, 2, sample_prediction(task)),
+        Row("b.png", "", None, None, Prediction.failed("truncated")),
     ]
     write_table(out, card, rows)
     answered, failed = read_table(out)
@@ -62,6 +62,7 @@ def test_a_sample_survives_the_round_trip(
     assert {name: answered[column_of[name]] for name in sample} == sample
     assert all(answered[f"{name}_count"] == len(value) for name, value in sample.items() if isinstance(value, list))
     assert answered["notice"] == card.notice
+    assert (answered["card"], answered["sha256"], failed["sha256"]) == (card.fingerprint, "0a", None)
     assert failed["error"] == "truncated"
     assert all(failed[name] is None for name in column_of.values())
     assert list(answered) == [column.name for column in columns(card)]

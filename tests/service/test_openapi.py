@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 
-from tests.service.servers import running
+from tests.service.servers import photo, running
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.service.app import build_service
@@ -66,6 +66,13 @@ def test_the_example_of_a_chat_is_answered(description: dict[str, Any], service:
     (example,) = description["components"]["schemas"]["ChatRequest"]["examples"]
     found = httpx.post(f"{service}/v1/chat/completions", json=example, timeout=60)
     assert found.status_code == 200, found.text
+
+
+def test_the_example_of_an_answer_has_the_parts_of_one(description: dict[str, Any], service: str) -> None:
+    (content,) = description["paths"]["/v1/assess"]["post"]["responses"]["200"]["content"].values()
+    sent = {"photos": ("a.jpg", photo())}
+    found = httpx.post(f"{service}/v1/assess", data={"adapter": "mine"}, files=sent, timeout=60).json()
+    assert list(content["example"]) == [name for name, value in found.items() if value is not None]
 
 
 def test_every_request_body_has_an_example(description: dict[str, Any]) -> None:

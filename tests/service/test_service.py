@@ -23,12 +23,13 @@ from vlm_ft.adapters import TENSORS
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.prediction import FieldValue, Item
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.request import Attributed, Request
+from vlm_ft.inference.request import Attributed, CaseId, Request
 from vlm_ft.service.app import build_service
 from vlm_ft.service.chat import completion, events
 from vlm_ft.service.intake import ChatRequest
 from vlm_ft.tasks import TASKS
 
+CASE = CaseId("20260102-030405-abcdef", "2026-01-02T03:04:05+00:00")
 ASKED = ChatRequest.model_validate({"model": "desk", "messages": [{"role": "user", "content": "Hello"}]})
 
 
@@ -94,6 +95,27 @@ def test_openai_clients_get_the_probabilities_of_closed_values(address: str, eng
     )
 
 
+def test_an_answer_says_what_to_cite_it_by_as_the_log_does(client: TestClient, engine: Engine, tmp_path: Path) -> None:
+    files = {"photos": ("a.jpg", photo())}
+    url = "data:image/jpeg;base64," + base64.b64encode(photo()).decode()
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    body = {"model": "trial", "messages": [{"role": "user", "content": content}]}
+    alone = client.post("/v1/assess", data={"adapter": "trial"}, files=files).json()
+    whole = client.post("/v1/chat/completions", json=body).json()
+    chunks = client.post("/v1/chat/completions", json={**body, "stream": True}).text.split("\n\n")
+    last = json.loads(chunks[-3].removeprefix("data: "))
+    answers = [alone, whole["assessment"], last["assessment"]]
+    lines = [json.loads(line) for line in (tmp_path / "decisions.jsonl").read_text().splitlines()]
+    card = engine.cards["trial"]
+    for answer, line in zip(answers, lines, strict=True):
+        cited = {"case", "adapter", "version", "card", "calibration", "form", "decoder", "precision"}
+        assert {name: answer[name] for name in cited} == {name: line[name] for name in cited}
+        assert answer["card"] == card.fingerprint
+        assert answer["time"][:16] == line["time"][:16]
+    assert len({answer["case"] for answer in answers}) == 3
+    assert [whole["id"], last["id"]] == [f"chatcmpl-{answer['case']}" for answer in answers[1:]]
+
+
 def test_closed_values_in_lists_have_probabilities_and_texts_have_none() -> None:
     kind = FieldValue("dent", {"dent": 1.0, "crack": 0.0})
     listed = FieldValue([{"kind": "dent"}], {"0": 0.25, "1 or more": 0.75}, items=(Item(0.75, {"kind": kind}),))
@@ -101,14 +123,14 @@ def test_closed_values_in_lists_have_probabilities_and_texts_have_none() -> None
         {"sound": FieldValue(False, {"true": 0.5, "false": 0.5}), "findings": listed, "note": FieldValue("")}
     )
     asked = ASKED.model_copy(update={"logprobs": True, "top_logprobs": 2})
-    found = completion(asked, answer)["choices"][0]["logprobs"]["content"]
+    found = completion(asked, CASE, answer)["choices"][0]["logprobs"]["content"]
     assert [entry["token"] for entry in found] == ["false", '"dent"']
     assert found[0]["logprob"] == pytest.approx(math.log(0.5))
     assert [top["logprob"] for top in found[1]["top_logprobs"]] == [0.0, -9999.0]
 
 
 def streamed_events(*found: Any) -> list[Any]:
-    lines = "".join(events(ASKED, iter(found))).split("\n\n")
+    lines = "".join(events(ASKED, CASE, iter(found))).split("\n\n")
     return [line.removeprefix("data: ") for line in lines if line]
 
 

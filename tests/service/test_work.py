@@ -137,6 +137,13 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     state = client.get("/v1/adapters/parts/versions").json()
     assert state["current"] == len(state["versions"])
     assert [bool(version["metrics"]) for version in state["versions"]] == [False, True]
+    cards = [version["card"] for version in state["versions"]]
+    for given, version in (({}, 2), ({"card": cards[0]}, 1), ({"card": cards[1]}, 2)):  # of whose answer it is
+        found = client.post("/v1/reviews", data={**verdict, **given}, files={"photos": ("a.png", photo(0))}).json()
+        assert (found["version"], found["card"]) == (version, cards[version - 1])
+    refused = client.post("/v1/reviews", data={**verdict, "card": "0" * 64}, files={"photos": ("a.png", photo(0))})
+    assert refused.status_code == 400
+    assert "no version of 'parts' has it" in refused.text
     assert work.registry.current("parts").evaluation.is_file()
     after = assessed(client, photo(0))
     assert after["kind"]["distribution"] != before["kind"]["distribution"]
@@ -184,6 +191,7 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
+    assert {row["card"] for row in rows} == {client.get("/v1/adapters").json()[0]["card"]}
     assert work.root is not None
     (work.root / "batch" / "c.png").write_bytes(photo(2))
     job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "folder": "batch"}))

@@ -24,7 +24,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.precision import Precision, autocast
+from vlm_ft.bases.precision import Precision, autocast, uses_bf16
 from vlm_ft.bases.tower import SharedImages, tower_once_per_image
 from vlm_ft.card_base import base_of, require_base
 from vlm_ft.conversation import Conversation, Row, photos_shown
@@ -174,7 +174,8 @@ class Engine:
         card = self.cards.get(request.adapter)
         if card is not None and form.fingerprint == card.form.fingerprint:
             answer = with_confidence(form, answer, card.confidence)
-        return Attributed.to(card, replace(answer, derived=form.derive(answer.values)))
+        precision: Precision = "bf16" if uses_bf16(self._precision_for(request.adapter)) else "fp32"
+        return Attributed.to(card, replace(answer, derived=form.derive(answer.values)), precision)
 
     def _settings(self, request: Request) -> Card | None:
         """The card whose limits and tiling a request follows; None: it follows the base's own."""

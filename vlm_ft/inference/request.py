@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal, Protocol, Self
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from PIL.Image import Image
 
@@ -13,6 +17,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
+from vlm_ft.bases.precision import Precision
 from vlm_ft.recipe import Tiling
 
 BASE = "base"
@@ -49,10 +54,12 @@ class Request:
 class Attributed(Prediction):
     """A prediction and the card of the adapter that gave it, which another version may have replaced since.
 
-    `card` is None for the bare base, and not part of the JSON. It equals every prediction with the same content.
+    `card` is None for the bare base; `precision`: of the forward passes, None if unknown. Neither is part of the JSON.
+    It equals every prediction with the same content.
     """
 
     card: Card | None = field(default=None, repr=False)
+    precision: Precision | None = field(default=None, repr=False)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Prediction):
@@ -60,9 +67,34 @@ class Attributed(Prediction):
         return all(getattr(self, each.name) == getattr(other, each.name) for each in fields(Prediction))
 
     @classmethod
-    def to(cls, card: Card | None, prediction: Prediction) -> Self:
+    def to(cls, card: Card | None, prediction: Prediction, precision: Precision | None = None) -> Self:
         """A prediction that the adapter with this card gave."""
-        return cls(**{each.name: getattr(prediction, each.name) for each in fields(Prediction)}, card=card)
+        own = {each.name: getattr(prediction, each.name) for each in fields(Prediction)}
+        return cls(**own, card=card, precision=precision)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What to cite it by besides its case: the adapter's version and calibration, and what decoded it."""
+        version = self.card.identity if self.card is not None else {}
+        return {**version, "decoder": _decoder(), "precision": self.precision}
+
+
+@cache
+def _decoder() -> str:
+    return f"vlm-ft {metadata.version('vlm-ft')}"
+
+
+class CaseId(NamedTuple):
+    """The number under which an answer can be cited, and the time."""
+
+    number: str
+    time: str
+
+
+def new_case() -> CaseId:
+    """A number that no other answer has, and the time."""
+    now = datetime.now(UTC)
+    return CaseId(f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}", now.isoformat(timespec="seconds"))
 
 
 class Predictor(Protocol):

@@ -9,8 +9,9 @@
 
 The columns of the form's derivations (`Result.columns`) come after those of its fields.
 
-Every table also has `path`, `width`, `height` (pixels), `decision`, `reason`, `error`, `adapter` and `notice`, and
-`reward` if a reward model scored the answers.
+Every table also has `path`, `sha256` (of the photo's file), `width`, `height` (pixels), `decision`, `reason`, `error`,
+`adapter`, `card` (the fingerprint of its card, which names the version) and `notice`, and `reward` if a reward model
+scored the answers.
 A field whose name is taken becomes `answer_<field>`, a derived column `derived_<column>`. An image that was set
 aside has an `error` and an empty answer.
 
@@ -120,15 +121,18 @@ def write_table(out: Path, card: Card, rows: Iterable[Row], *, rated: bool = Fal
 
 
 def _accompanying(card: Card, rated: bool) -> tuple[Column, ...]:
+    version = card.fingerprint
     return (
         Column("path", pa.string(), lambda row: row.path),
         Column("decision", pa.string(), lambda row: row.prediction.decision),
         Column("reason", pa.string(), lambda row: row.prediction.reason or None),
         Column("error", pa.string(), lambda row: row.prediction.error),
+        Column("sha256", pa.string(), lambda row: row.digest or None),
         Column("width", pa.int32(), lambda row: row.width),
         Column("height", pa.int32(), lambda row: row.height),
         *([Column("reward", pa.float64(), lambda row: row.prediction.reward)] if rated else []),
         Column("adapter", pa.string(), lambda row: card.name),
+        Column("card", pa.string(), lambda row: version),
         Column("notice", pa.string(), lambda row: _notice(card, row)),
     )
 

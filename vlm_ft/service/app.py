@@ -35,12 +35,13 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.box_format import STANDARD
 from vlm_ft.errors import BusyError, DataError, FormError, UserError, problem_of
 from vlm_ft.inference import photo_decoder
-from vlm_ft.inference.request import Attributed, Predictor
+from vlm_ft.inference.request import Attributed, CaseId, Predictor, new_case
 from vlm_ft.inference.request import Request as Question
 from vlm_ft.inference.streaming import streamed
-from vlm_ft.service.chat import check_format, completion, events, notice_of
+from vlm_ft.service.chat import assessment, check_format, completion, events
 from vlm_ft.service.gate import Gate, refusal
 from vlm_ft.service.intake import (
+    EXAMPLE_ANSWER,
     MAX_BYTES,
     MAX_PHOTOS,
     MAX_TEXT,
@@ -124,37 +125,39 @@ async def _delete_old_uploads(work: Workplace) -> None:
 
 
 def _add_answer_routes(api: FastAPI, predictor: Predictor) -> None:
-    @api.post("/v1/assess")
+    answered: dict[int | str, dict[str, Any]] = {200: {"content": {"application/json": {"example": EXAMPLE_ANSWER}}}}
+
+    @api.post("/v1/assess", responses=answered)
     def assess(form: Annotated[AssessForm, Form(media_type="multipart/form-data")]) -> Response:
         """A typed answer about the photos of one case, a text, or both."""
-        card = card_of(predictor, form.adapter)
+        card, case = card_of(predictor, form.adapter), new_case()
         turns = [Turn("user", form.text)] if form.text.strip() else []
         with received([photo.file for photo in form.photos], [form.text]) as photos:
-            answer = _answer(predictor, _question(card, photos, turns))
-        return Response(answer.to_json(adapter=form.adapter, notice=notice_of(answer)), media_type="application/json")
+            answer = _answer(predictor, _question(card, photos, turns, case))
+        return Response(assessment(form.adapter, case, answer), media_type="application/json")
 
     @api.post("/v1/chat/completions")
     def complete(body: ChatRequest) -> Response:
         """A chat completion; the content is the answer as JSON, in the adapter's form."""
-        card = card_of(predictor, body.model)
+        card, case = card_of(predictor, body.model), new_case()
         check_format(body, card.form.task)
         pictures, turns = chat_contents(body)
         with received([BytesIO(picture) for picture in pictures], [turn.text for turn in turns]) as photos:
-            question = _question(card, photos, turns)
+            question = _question(card, photos, turns, case)
         if body.stream:
-            found = events(body, streamed(predictor, question))
+            found = events(body, case, streamed(predictor, question))
             first = next(found)  # errors are raised before the response begins
             return EventStream(chain([first], found))
-        return JSONResponse(completion(body, _answer(predictor, question)))
+        return JSONResponse(completion(body, case, _answer(predictor, question)))
 
 
-def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn]) -> Question:
+def _question(card: Card, photos: Sequence[Path], turns: Sequence[Turn], case: CaseId) -> Question:
     """The request to the adapter. Raises `DataError` for a kind of input that it was not trained on."""
     if turns and "text" not in card.inputs:
         raise DataError("text", "this adapter was trained on photos only", "send the photos alone")
     if photos and "photo" not in card.inputs:
         raise DataError("photos", "this adapter was trained on texts only", "send the text alone")
-    return Question(photo_decoder.shared().decoded(photos), tuple(turns), adapter=card.name)
+    return Question(photo_decoder.shared().decoded(photos), tuple(turns), adapter=card.name, case=case.number)
 
 
 def _answer(predictor: Predictor, question: Question) -> Attributed:
@@ -194,9 +197,12 @@ def _add_state_routes(api: FastAPI, predictor: Predictor, meter: Meter) -> None:
         return [
             {
                 "name": name,
+                "version": card.number,
+                "card": card.fingerprint,
                 "task": card.form.task,
                 "title": card.form.title,
                 "reads": list(card.inputs),
+                "most_photos": card.most_photos,
                 "schema": card.form.with_boxes(STANDARD).schema_of_answer,
                 "metrics": card.metrics,
                 "notice": card.notice,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from vlm_ft.answers.prediction import FieldValue, option_name
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
-from vlm_ft.inference.request import Attributed
+from vlm_ft.inference.request import Attributed, CaseId
 from vlm_ft.service.intake import ChatRequest
 
 IMPOSSIBLE = -9999.0
@@ -31,20 +31,21 @@ def check_format(body: ChatRequest, task: str) -> None:
         )
 
 
-def completion(body: ChatRequest, answer: Attributed) -> dict[str, Any]:
+def completion(body: ChatRequest, case: CaseId, answer: Attributed) -> dict[str, Any]:
     """An answer as a chat completion, whose content is the answer as JSON."""
     message = {"role": "assistant", "content": json.dumps(answer.values)}
     choice = {"index": 0, "message": message, "finish_reason": "stop", "logprobs": _logprobs(body, answer)}
-    return {**_head(body.model, "chat.completion"), "choices": [choice], "assessment": _assessment(answer)}
+    head, found = _head(body.model, case, "chat.completion"), json.loads(assessment(body.model, case, answer))
+    return {**head, "choices": [choice], "assessment": found}
 
 
-def events(body: ChatRequest, found: Iterator[Values | Attributed]) -> Iterator[str]:
+def events(body: ChatRequest, case: CaseId, found: Iterator[Values | Attributed]) -> Iterator[str]:
     """The answer as server-sent events, which OpenAI's clients expect if they ask for a stream.
 
     Its pieces add up to the content of an answer that is not streamed. Raises `HTTPException` if there is no answer;
     once the response has begun, that is an event.
     """
-    head, sent = _head(body.model, "chat.completion.chunk"), ""
+    head, sent = _head(body.model, case, "chat.completion.chunk"), ""
 
     def event(delta: dict[str, str], finish: str | None = None, logprobs: Any = None, **more: Any) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": logprobs}
@@ -61,24 +62,19 @@ def events(body: ChatRequest, found: Iterator[Values | Attributed]) -> Iterator[
             yield event({"content": piece} if sent else {"role": "assistant", "content": piece})
             sent = content
         if isinstance(one, Attributed):
-            yield event({}, "stop", _logprobs(body, one), assessment=_assessment(one))
+            yield event({}, "stop", _logprobs(body, one), assessment=json.loads(assessment(body.model, case, one)))
             yield "data: [DONE]\n\n"
 
 
-def notice_of(answer: Attributed) -> str:
-    """The notice of the version that gave the answer."""
-    return answer.card.notice if answer.card is not None else ""
+def assessment(adapter: str, case: CaseId, answer: Attributed) -> str:
+    """The answer as JSON, with its probabilities, what to cite it by, and the notice of the version that gave it."""
+    notice = answer.card.notice if answer.card is not None else ""
+    return answer.to_json(case=case.number, time=case.time, adapter=adapter, **answer.origin, notice=notice)
 
 
-def _assessment(answer: Attributed) -> dict[str, Any]:
-    """The answer with its probabilities and its notice."""
-    found: dict[str, Any] = json.loads(answer.to_json(notice=notice_of(answer)))
-    return found
-
-
-def _head(adapter: str, kind: str) -> dict[str, Any]:
-    now = time.time()
-    return {"id": f"chatcmpl-{int(now * 1e6):x}", "object": kind, "created": int(now), "model": adapter}
+def _head(adapter: str, case: CaseId, kind: str) -> dict[str, Any]:
+    created = int(datetime.fromisoformat(case.time).timestamp())
+    return {"id": f"chatcmpl-{case.number}", "object": kind, "created": created, "model": adapter}
 
 
 def _logprobs(body: ChatRequest, answer: Attributed) -> dict[str, Any] | None:

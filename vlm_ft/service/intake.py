@@ -32,6 +32,22 @@ RED_SQUARE = (  # for the examples in the OpenAPI document
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAACAAAAAgCAIAAAD8GO2jAAAAKklEQVR42mPYIidHU8QwasGoBaMWjFowasGoBaMWjFow"
     "asGoBaMWDBULALlRwC7AEuowAAAAAElFTkSuQmCC"
 )
+EXAMPLE_ANSWER = {  # likewise
+    "fields": {"passed": {"value": False, "distribution": {"true": 0.07, "false": 0.93}, "legal": 0.99}},
+    "decision": "answer",
+    "reason": "",
+    "derived": {},
+    "case": "20260101-090000-1a2b3c",
+    "time": "2026-01-01T09:00:00+00:00",
+    "adapter": "mine",
+    "version": 2,
+    "card": "5f0c" * 16,
+    "calibration": "9b1d" * 16,
+    "form": "e23a" * 4,
+    "decoder": "vlm-ft 0.2.0",
+    "precision": "fp32",
+    "notice": "",
+}
 FOLDER = re.compile(r"vlm-ft-(\d+)-.+")
 
 

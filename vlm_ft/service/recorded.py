@@ -72,9 +72,9 @@ class _Handler(RotatingFileHandler):
 class DecisionLog:
     """A file of JSON lines, one per answer, appended and rotated.
 
-    A line has the time, the owner of the token, the case number if the app gave one, the adapter with the number of its
-    version in the registry, hashes of its card, of its calibration and of its form, the SHA-256 of each photo and of
-    the text, and the answer in full. Raises `DataError` if the file cannot be written.
+    A line has the time, the owner of the token, the case number that the answer has, too, the adapter with
+    `Attributed.origin`, the SHA-256 of each photo and of the text, and the answer in full. Raises `DataError` if the
+    file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -91,9 +91,9 @@ class DecisionLog:
             "by": request.by or OWNER.get(),
             "case": request.case,
             "adapter": request.adapter,
-            **(_versions(answer.card) if answer.card is not None else {}),
+            **answer.origin,
             "photos": [_digest(image) for image in request.images],
-            "text": _short(text_of(request.turns)) if request.turns else None,
+            "text": _digest_of_text(text_of(request.turns)) if request.turns else None,
             "answer": answer.values,
             "decision": answer.decision,
             "error": answer.error is not None,
@@ -131,15 +131,6 @@ def _has(entry: dict[str, Any], words: Sequence[str]) -> bool:
     return all(word in values for word in words)
 
 
-def _versions(card: Card) -> dict[str, Any]:
-    return {
-        "version": card.number,
-        "card": card.fingerprint,
-        "calibration": _short(card.model_dump_json(include={"confidence", "familiar"})),
-        "form": card.form.fingerprint,
-    }
-
-
 def _digest(image: Picture | Image) -> dict[str, str]:
     """The SHA-256 of a photo's file or, if it comes decoded without one, of its pixels."""
     if isinstance(image, Image) and DIGEST in image.info:
@@ -149,5 +140,5 @@ def _digest(image: Picture | Image) -> dict[str, str]:
     return {"file": hashlib.sha256(path_of(image).read_bytes()).hexdigest()}
 
 
-def _short(text: str) -> str:
+def _digest_of_text(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

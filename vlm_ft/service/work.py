@@ -24,7 +24,7 @@ from vlm_ft.errors import DataError
 from vlm_ft.inference import photo_decoder
 from vlm_ft.inference.request import Predictor
 from vlm_ft.review.gate import MARGIN
-from vlm_ft.review.store import Reviews, Verdict
+from vlm_ft.review.store import Verdict
 from vlm_ft.service.gate import OWNER
 from vlm_ft.service.intake import MAX_TEXT, Body, example, received
 from vlm_ft.service.job_events import INTERNAL, job_events
@@ -53,6 +53,7 @@ class ReviewForm(Body):
     )
 
     adapter: Annotated[str, Field(max_length=200)]
+    card: Annotated[str, Field(max_length=64, description="as the answer states it; by default, what is served")] = ""
     verdict: Verdict
     answer: Annotated[str, Field(max_length=MAX_TEXT, description="the answer's fields, as JSON")]
     correct: Annotated[str, Field(max_length=MAX_TEXT, description="all fields as they should be, as JSON")] = ""
@@ -113,7 +114,7 @@ class PromoteRequest(Body):
 
 def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
     """Add the routes; `predictor` serves the registry's adapters."""
-    _add_review_routes(api, predictor, work.reviews)
+    _add_review_routes(api, predictor, work)
     _add_job_routes(api, predictor, work)
     _add_state_routes(api, work.jobs)
     _add_event_route(api, work.jobs)
@@ -121,21 +122,22 @@ def add_work_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None
     _add_version_routes(api, predictor, work)
 
 
-def _add_review_routes(api: FastAPI, predictor: Predictor, reviews: Reviews) -> None:
+def _add_review_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
     @api.post("/v1/reviews")
     def review(form: Annotated[ReviewForm, Form(media_type="multipart/form-data")]) -> dict[str, Any]:
         """Store a verdict on an answer. A later one on an answer to the same photos and text replaces it."""
-        card = card_of(predictor, form.adapter)
+        served = card_of(predictor, form.adapter)
+        card = work.version(served, form.card) if form.card else served
         answer, correct = _object("answer", form.answer), _object("correct", form.correct) if form.correct else None
         with received([photo.file for photo in form.photos], [form.text]) as files:
             photos = photo_decoder.shared().decoded(files)
-        stored = reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
-        return {"case": stored.case, "verdict": stored.verdict}
+        stored = work.reviews.add(card, photos, form.text, answer, form.verdict, correct, OWNER.get())
+        return {"case": stored.case, "verdict": stored.verdict, "version": stored.version, "card": stored.card}
 
     @api.get("/v1/reviews")
     def listed() -> list[dict[str, Any]]:
         """The last verdict on each adapter's answer to each case."""
-        return [found.model_dump(mode="json") for found in reviews.last()]
+        return [found.model_dump(mode="json") for found in work.reviews.last()]
 
 
 def _add_job_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> None:
@@ -232,7 +234,10 @@ def _add_version_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> 
     def versions(name: str) -> dict[str, Any]:
         """An adapter's versions with their test results, and the changes of the current one."""
         current = work.current(card_of(predictor, name))
-        found = [{"version": each.number, "metrics": each.card.metrics} for each in work.registry.versions(name)]
+        cards = {each.number: each.card for each in work.registry.versions(name)}
+        found = [
+            {"version": number, "card": card.fingerprint, "metrics": card.metrics} for number, card in cards.items()
+        ]
         history = [change.model_dump() for change in work.registry.history(name)]
         return {"current": current.number, "versions": found, "history": history}
 

@@ -188,6 +188,7 @@ def _card(recipe: Recipe, prepared: Prepared, folder: Path, history: dict[str, A
         template=prepared.conversation.template_hash(),
         tuned=dict(prepared.attached.tunings),
         inputs=_inputs(prepared),
+        most_photos=max(len(case.example.images) for case in prepared.train.cases),
         loss_on=recipe.training.loss_on,
         method=prepared.method.name,
         provenance=Provenance(

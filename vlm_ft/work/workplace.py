@@ -79,6 +79,19 @@ class Workplace:
             raise DataError("adapter", f"{card.name!r} is not in the registry", "choose one that is")
         return self.registry.current(card.name)
 
+    def version(self, card: Card, fingerprint: str) -> Card:
+        """The card of the version of a served adapter that has this fingerprint. Raises `DataError` if none has.
+
+        `card`: that of the version that is served, which needs no registry.
+        """
+        if fingerprint == card.fingerprint:
+            return card
+        numbered = self.registry.versions(card.name) if card.name in self.registry.names() else []
+        for version in numbered:
+            if (found := version.card).fingerprint == fingerprint:
+                return found.model_copy(update={"name": card.name, "number": version.number})
+        raise DataError("card", f"no version of {card.name!r} has it", "send the one that the answer states")
+
     def train(self, card: Card, minutes: float | None, by: str | None) -> Job:
         """Queue the training of an adapter's next version, on its data and on what people have reviewed since."""
         adapter = self.current(card)
