@@ -178,6 +178,19 @@ def test_a_bank_is_filled_if_it_saves_time(
     assert ("GiB" in said) == (bool(views) or "gigabytes" in bank)
 
 
+def test_the_steps_that_a_bank_makes_room_for_count(
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a bank, these minutes suffice for four fifths of the photos, so that none would be read from it."""
+    recipe = recipe_of("fast_vlm", training={"max_steps": None, "minutes": 1.0, "batch_size": 4})
+    prepared = prepare(recipe)
+    step = 75 * 4 / len(prepared.train.cases)
+    monkeypatch.setattr(Filler, "_timed", lambda *given: (0.15 * step, 0.02 * step, 1000.0))
+    plan = Filler(prepared, recipe, tmp_path / "bank").plan(Cost(step=step, look=0.0, peak_bytes=0), quiet)
+    assert plan.views == 1
+    assert plan.steps > 60 / step
+
+
 def test_a_visit_does_not_save_the_time_that_an_entry_takes_to_write(
     recipe_of: Recipes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

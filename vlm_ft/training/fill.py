@@ -55,11 +55,23 @@ class Filler:
         return self._vision is not None
 
     def plan(self, cost: Cost, console: Console) -> Plan:
-        """The plan of the run, with a bank if that saves time; `cost` was measured without one."""
+        """The plan of the run, with a bank if more steps fit into the same time; `cost` was measured without one."""
+        without = self._planned(cost, views=0)
+        found = self._with_bank(cost, without, console)
+        if found is None:
+            return without
+        banked, schedule, size = found
+        build = banked.spent - cost.spent
+        faster = schedule.steps / (build + schedule.seconds) > without.steps / without.seconds
+        if not faster and self._settings.use != "always":
+            return without
+        console.print(f"vision bank: {size / GIB:.2f} GiB, about {build / 60:.1f} min to fill")
+        return schedule
+
+    def _planned(self, cost: Cost, views: int) -> Plan:
         examples = self._train.order(self._training).cases
-        processes = PartialState().num_processes
-        views, cost = self._views(plan(self._training, examples, cost, processes), cost, console)
-        return plan(self._training, examples, cost, processes).model_copy(update={"views": views})
+        schedule = plan(self._training, examples, cost, PartialState().num_processes)
+        return schedule.model_copy(update={"views": views})
 
     def fill(self, views: int, console: Console) -> None:
         """Give each collator a bank, and compute the missing entries; each process computes its share."""
@@ -69,37 +81,27 @@ class Filler:
                     collator.bank = Bank(self._folder, self._space, count)
                     self._complete(collator, console)
 
-    def _views(self, schedule: Plan, cost: Cost, console: Console) -> tuple[int, Cost]:
-        """How many variants of each training photo to keep (0 for no bank), and what the run then costs."""
+    def _with_bank(self, cost: Cost, without: Plan, console: Console) -> tuple[Cost, Plan, float] | None:
+        """What the run costs with a bank, its plan, and the bank's bytes; None if there cannot be one."""
         with_photos = [index for index, case in enumerate(self._train.cases) if case.example.images]
         if self._vision is None or not with_photos:
-            return 0, cost
+            return None
         views = self._settings.views if self._train.augments else 1
         tune_entries = sum(bool(case.example.images) for case in self._tune.cases) if self._tune else 0
-        processes = PartialState().num_processes
-        share = len(with_photos) / len(self._train.cases)  # of a step's rows that have photos
-        visits = schedule.steps * schedule.rows * processes * share + tune_entries * schedule.looks
         entries = len(with_photos) * views + tune_entries
-        always = self._settings.use == "always"
-        if visits <= entries and not always:
-            return 0, cost
         gain, build, size = self._timed(spaced(with_photos, SAMPLE), views)
         if entries * size > self._settings.gigabytes * GIB:
             needed = f"{entries * size / GIB:.1f} GiB"
             console.print(f"no vision bank: it needs {needed}, more than bank.gigabytes {self._settings.gigabytes:g}")
-            return 0, cost
-        if visits * gain <= entries * build and not always:
-            return 0, cost
-        seconds = entries * build / processes
-        console.print(
-            f"vision bank: {entries} entries, {entries * size / GIB:.2f} GiB, about {seconds / 60:.1f} min to fill"
-        )
-        return views, replace(
+            return None
+        share = len(with_photos) / len(self._train.cases)  # of a step's rows that have photos
+        banked = replace(
             cost,
-            step=cost.step - min(schedule.rows * share * gain, 0.9 * cost.step),
+            step=cost.step - min(without.rows * share * gain, 0.9 * cost.step),
             look=cost.look - min(tune_entries * gain, 0.9 * cost.look),
-            spent=cost.spent + seconds,
+            spent=cost.spent + entries * build / PartialState().num_processes,
         )
+        return banked, self._planned(banked, views), entries * size
 
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
         """For one case: the seconds that a visit saves, the seconds to build its entry, and the entry's bytes.

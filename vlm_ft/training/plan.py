@@ -45,10 +45,15 @@ class Plan(Strict):
         """The number of evaluations on `tune`, including the last one at the end; 0 without `tune`."""
         return math.ceil(self.steps / self.every) if self.look else 0
 
+    @property
+    def seconds(self) -> float:
+        """The time of all steps and evaluations."""
+        return self.steps * self.step + self.looks * self.look
+
     def __str__(self) -> str:
         looks = f", evaluated on `tune` every {self.every} ({self.look:.1f} s)" if self.looks else ""
-        minutes = (self.steps * self.step + self.looks * self.look) / 60
-        return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: about {minutes:.1f} min"
+        about = f"about {self.seconds / 60:.1f} min"
+        return f"{self.steps} steps of {self.rows} rows, {self.step:.2f} s each{looks}: {about}"
 
 
 def plan(settings: Training, examples: int, cost: Cost, processes: int = 1) -> Plan:
