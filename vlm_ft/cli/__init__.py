@@ -133,7 +133,7 @@ def evaluate(
     """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.pairs import evaluate_pairs
-    from vlm_ft.evaluation.results import record, results_of
+    from vlm_ft.evaluation.results import record, results_of, sureness_results
     from vlm_ft.evaluation.run import evaluate_run
     from vlm_ft.runs import Run
 
@@ -153,6 +153,7 @@ def evaluate(
     )
     card = read_card(Run(run).adapter)
     figures = results_of(evaluation, card, command_line(), goals)
+    figures += sureness_results(figures[0], evaluation.sureness)
     if card.method == "dpo":
         figures.append(evaluate_pairs(run, command=command_line(), console=console()))
     if results:
