@@ -55,10 +55,16 @@ def in_text(page: Path) -> set[str]:
     return shown | {line for line in re.findall(r"`(vlm-ft [a-z][^`…]*)`", text) if not _is_a_name(line)}
 
 
-def commands(page: Path) -> list[list[Command]]:
-    """The commands of each block without a language; it holds nothing else but variables that are exported."""
+def commands(page: Path, section: str | None = None) -> list[list[Command]]:
+    """The commands of each block without a language, on the whole page or in the section with this title.
+
+    A block holds nothing else but variables that are exported.
+    """
+    text = page.read_text(encoding="utf-8")
+    if section is not None:
+        text = text.partition(f"\n## {section}\n")[2].partition("\n## ")[0]
     found = []
-    for block in re.findall(r"^```\n(.*?)^```", page.read_text(encoding="utf-8"), re.S | re.M):
+    for block in re.findall(r"^```\n(.*?)^```", text, re.S | re.M):
         lines = [line.split("  #")[0].strip() for line in block.splitlines() if not line.startswith("export ")]
         assert all(line.startswith("vlm-ft ") for line in lines), block
         found.append([parsed(line) for line in lines])

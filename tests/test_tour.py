@@ -13,7 +13,7 @@ from vlm_ft.demo.assess_tab import Examples
 from datasets_vision.synthetic import DOMAINS
 from tests.demo.conftest import assess
 from vlm_ft import tour
-from vlm_ft.errors import RecipeError
+from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.experiments import trial
 from vlm_ft.inference.engine import Engine
 from vlm_ft.recipe import Recipe
@@ -99,6 +99,11 @@ def test_it_trains_only_what_is_missing(finished: Tour) -> None:
     assert finished.trained == [PHOTOS, TEXTS]
     finished.run()
     assert finished.trained == [PHOTOS, TEXTS]
+
+
+def test_minutes_are_only_those_of_a_whole_tour(finished: Tour, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds runs of an earlier tour"):
+        tour.run(finished.out, [PHOTOS], [], with_app=False, console=finished.console, figures=tmp_path / "a.json")
 
 
 def test_every_answer_says_that_the_data_were_generated(finished: Tour) -> None:

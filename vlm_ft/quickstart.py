@@ -15,6 +15,8 @@ from vlm_ft.demo.run import serve
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.run import evaluate_run
+from vlm_ft.experiments.first_steps import add_first_steps
+from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.scoring.run import score
 from vlm_ft.training.run import train
@@ -24,12 +26,16 @@ LABELLED = 900  # drawings with labels, divided into roles by the recipe
 NEW = 60  # drawings to score
 SEED = 2026
 MARKER = ".vlm_ft_quickstart"
+MAX_MINUTES, MIN_SCORE = 5.0, 0.95  # on two cores; the app not counted
 
 
-def run(out: Path, *, with_app: bool, console: Console) -> None:
+def run(
+    out: Path, *, with_app: bool, console: Console, figures: Path | None = None, command: str = "vlm-ft quickstart"
+) -> None:
     """Draw a data set, train an adapter, evaluate it, score a folder, and open the app.
 
-    Raises `DataError` if `out` holds anything other than an earlier quickstart.
+    `figures`: a JSON file to which the minutes and the score are added, as measured by `command`. Raises `DataError` if
+    `out` holds anything other than an earlier quickstart.
     """
     _clear(out)
     started = time.monotonic()
@@ -49,6 +55,10 @@ def run(out: Path, *, with_app: bool, console: Console) -> None:
     step("4/5  score a folder of new images")
     score(new, folder, out / "scores.csv", console=console)
     step("5/5  done")
+    if figures is not None:
+        sheet = Sheet(command, console)
+        add_first_steps(sheet, "quickstart", time.monotonic() - started, [folder], most=MAX_MINUTES, least=MIN_SCORE)
+        sheet.write(figures)
     console.print(f"report   {out / 'run' / 'evaluation' / 'evaluation.html'}", markup=False)
     console.print(f"scores   {out / 'scores.csv'}", markup=False)
     console.print(f"adapter  {out / 'run' / ADAPTER}", markup=False)

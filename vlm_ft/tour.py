@@ -13,6 +13,9 @@ from datasets_vision.source import read
 from datasets_vision.synthetic.domains import DOMAINS, Pictures
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.demo.run import serve
+from vlm_ft.errors import DataError
+from vlm_ft.experiments.first_steps import add_first_steps
+from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.experiments.trial import trial
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 from vlm_ft.runs import Run
@@ -45,16 +48,30 @@ LONGER = {"industry_language": "training.minutes=2"}
 
 SMALL = "pixels={minimum: 25600, maximum: 25600}"  # 160 pixels a side
 SECONDS_EACH = 130.0  # to train an adapter on two cores, until the first one has been timed
+MAX_MINUTES = 25.0  # for all adapters on two cores
 
 
-def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: bool, console: Console) -> None:
+def run(
+    out: Path,
+    tasks: Sequence[str],
+    settings: Sequence[str],
+    *,
+    with_app: bool,
+    console: Console,
+    figures: Path | None = None,
+    command: str = "vlm-ft tour",
+) -> None:
     """Train an adapter for each of these tasks, or for all, and open the app with them.
 
     `settings` override those of every recipe. A finished adapter is not trained again, and an interrupted one
-    continues. Raises `RecipeError` for an unknown task, or if `out` holds a tour with other settings.
+    continues. `figures`: a JSON file to which the minutes and the scores are added, as measured by `command`. Raises
+    `RecipeError` for an unknown task, or if `out` holds a tour with other settings, and `DataError` if it holds any
+    runs of a tour that is to be measured.
     """
     chosen = {task_of(name).name: recipe_of(name, out, settings) for name in tasks or TOUR}
     runs = {task: Run(out / "runs" / task) for task in chosen}
+    if figures is not None and any(run.state != "empty" for run in runs.values()):
+        raise DataError(out, "holds runs of an earlier tour, so the minutes of all are unknown", "give a new --out")
     left = [task for task, run in runs.items() if not (run.holds(chosen[task]) and run.evaluated.exists())]
     started = time.monotonic()
     for done, task in enumerate(left):
@@ -64,6 +81,11 @@ def run(out: Path, tasks: Sequence[str], settings: Sequence[str], *, with_app: b
         _write(out / "sets" / task, task, LABELLED, SEED)
         trial(runs[task], chosen[task], console)
     console.rule(f"[bold]{len(runs)} adapters, {len(left)} of them new[/]", align="left")
+    if figures is not None:
+        sheet, most = Sheet(command, console), MAX_MINUTES if len(runs) == len(TOUR) else None
+        adapters = [run.adapter for run in runs.values()]
+        add_first_steps(sheet, f"tour of {len(runs)} tasks", time.monotonic() - started, adapters, most=most)
+        sheet.write(figures)
     if with_app:
         examples = {task: examples_of(recipe, out) for task, recipe in chosen.items()}
         serve([run.adapter for run in runs.values()], examples=examples, console=console)

@@ -48,7 +48,11 @@ def test_a_run_is_calibrated_and_asks_a_person(
     found = Evaluation.model_validate_json((report / "evaluation.json").read_text(encoding="utf-8"))
     assert {entry.field for entry in found.sureness.reliability} >= {"passed", "kind"}
     for name in ("evaluation.md", "evaluation.html"):
-        assert "How sure it is" in (report / name).read_text(encoding="utf-8")
+        text = (report / name).read_text(encoding="utf-8")
+        assert "How sure it is" in text
+        assert "answered without a person" in text
+    assert found.sureness.unaided is not None
+    assert found.sureness.unaided.answered.value == 0
 
 
 def run_to_calibrate(recipe_of: Recipes, folder: Path) -> Path:

@@ -87,6 +87,18 @@ def test_coverage_counts_the_surest_first() -> None:
     assert curve.wrong[0] == 0
 
 
+def test_answers_without_a_person_are_counted_and_judged() -> None:
+    truths = [{"ok": True, "kind": "a"}] * 40
+    answers = [stating(0.9, 0.9)] * 20 + [stating(0.3, 0.9)] * 10  # the last of these are wrong
+    answers += [replace(stating(0.4, 0.9), decision="ask a person")] * 10
+    found = sureness_of(FORM, truths, [""] * 40, {"adapter": answers}, None, "adapter").unaided
+    assert found is not None
+    assert (found.count, found.judged) == (40, 30)
+    assert found.answered.value == pytest.approx(30 / 40)
+    assert found.wrong is not None
+    assert found.wrong.value == pytest.approx(10 / 30)
+
+
 def test_the_mean_log_probability_is_a_rival_ranking() -> None:
     """It is undone tempering, and here ranks the wrong answers lower than the calibrated probability does."""
     truths = [{"ok": True, "kind": "a"}] * 40

@@ -18,8 +18,10 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.metrics import match_items
 from vlm_ft.bases.load import load_base
 from vlm_ft.bases.tower import Tower
+from vlm_ft.conversation import Row
 from vlm_ft.data.cases import Case
 from vlm_ft.evaluation.evaluate import evaluate
+from vlm_ft.evaluation.pairs import RULES
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.evaluation.rivals.rival_data import Attempt, RivalData
 from vlm_ft.inference.engine import Engine
@@ -165,3 +167,11 @@ def test_texts_without_words_teach_nothing_but_are_answered() -> None:
     found = attempts(data(form, cases[:8], [], cases[8:]))
     assert all(answer.error is None for name in ("words", "neighbour") for answer in found[name].predictions)
     assert found["neighbour"].predictions[1].values == {"summary": "Number 1."}
+
+
+def test_word_overlap_is_the_share_of_a_reply_that_the_prompt_has() -> None:
+    case = Case(Example("a", turns=(Turn("user", "Door seal torn."),)), {"reply": "Replaced the SEAL."})
+    form = form_of("industry_language", [case])
+    row = Row(form, case.example.turns, (), form.target(case.values))
+    assert RULES["word overlap"](row) == pytest.approx(1 / 3)
+    assert RULES["longer reply"](row) == len('{"reply":"Replaced the SEAL."}')

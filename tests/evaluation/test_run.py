@@ -15,9 +15,11 @@ from tests.evaluation.made import Scripted, clause_cases, form_of
 from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, read_card
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.cli import app
 from vlm_ft.errors import AdapterError, DataError
 from vlm_ft.evaluation import run as evaluation_run
 from vlm_ft.evaluation.evaluate import Evaluation, evaluate
+from vlm_ft.evaluation.results import read_results
 from vlm_ft.evaluation.run import evaluate_run
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import BASE, Request
@@ -52,6 +54,15 @@ def test_a_run_is_evaluated_completely(run_of: Callable[..., Path], quiet: Conso
     assert (
         evaluate_run(run, rivals=False, base=False, console=quiet).systems["adapter"] == evaluation.systems["adapter"]
     )
+
+
+def test_recorded_figures_include_confidence(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run, file = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run")), tmp_path / "results.json"
+    app(["evaluate", str(run), "--no-base", "--no-rivals", "--results", str(file)], standalone_mode=False)
+    found = {(entry.field, entry.metric): entry for entry in read_results(file)}
+    assert {("kind", "ece"), ("answer", "answered"), ("answer", "coverage_at_risk")} <= found.keys()
+    assert found["kind", "ece"].goal is not None  # the band of exact probabilities
+    assert found["answer", "answered"].n == found["kind", "macro_f1"].n
 
 
 def test_foreign_photos_are_looked_for_before_anything_is_loaded(

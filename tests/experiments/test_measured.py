@@ -15,7 +15,7 @@ from tests.page_commands import parsed
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.results import Result, read_results, record
 from vlm_ft.experiments import measured
-from vlm_ft.experiments.measured import Measured, goal_of, listed_recipes, measure_recipes, without_goals
+from vlm_ft.experiments.measured import Measured, goal_of, listed_recipes, measure_recipes, without_comparisons
 from vlm_ft.experiments.quotes import table
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
@@ -31,13 +31,29 @@ def test_every_listed_recipe_loads_with_its_settings_and_asks_for_what_has_a_goa
 
 def test_recorded_figures_are_those_of_the_listed_commands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("VLM_FT_DATA", raising=False)
-    commands = {shlex.join(["vlm-ft", *list(entry.commands(Path("runs"), RESULTS))[-1]]) for entry in listed_recipes()}
-    assert {without_goals(result.command) for result in read_results(RECIPES / RESULTS.name)} <= commands
+    last = [list(entry.commands(Path("runs"), RESULTS))[-1] for entry in listed_recipes()]
+    commands = {without_comparisons(shlex.join(["vlm-ft", *arguments])) for arguments in last}
+    assert {without_comparisons(result.command) for result in read_results(RECIPES / RESULTS.name)} <= commands
 
 
 def test_every_recipe_on_a_public_set_is_listed() -> None:
     public = {name for name in shipped() if "${VLM_FT_DATA" in (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")}
     assert public <= {entry.recipe for entry in listed_recipes()}
+
+
+@pytest.mark.parametrize(
+    ("entry", "asked"),
+    [
+        (Measured(recipe="obd_codes_csv"), True),
+        (Measured(recipe="obd_codes_csv", folds=3), True),
+        (Measured(recipe="obd_codes_csv", base=False), False),
+        (Measured(recipe="car_severity_folders", folds=3), False),
+        (Measured(recipe="car_severity_folders", base=True), True),
+    ],
+)
+def test_the_bare_base_is_a_rival_on_texts_unless_the_list_says_otherwise(entry: Measured, asked: bool) -> None:
+    *_, last = entry.commands(Path("runs"), RESULTS)
+    assert ("--no-base" not in last) == asked
 
 
 def test_a_recipe_is_listed_after_those_that_it_begins_with() -> None:
@@ -56,9 +72,9 @@ def test_every_way_of_measuring_is_a_command_that_records() -> None:
         assert command.values["results"] == RESULTS
 
 
-def test_a_new_goal_needs_no_new_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
-    command = "vlm-ft crossval a --out runs/a --goal kind.macro_f1=0.6 --folds 3"
-    assert without_goals(command) == "vlm-ft crossval a --out runs/a --folds 3"
+def test_a_new_goal_or_rival_needs_no_new_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = "vlm-ft crossval a --out runs/a --goal kind.macro_f1=0.6 --folds 3 --no-base"
+    assert without_comparisons(command) == "vlm-ft crossval a --out runs/a --folds 3"
     listed = [Measured(recipe="a", folds=3, goals={"kind.macro_f1": 0.7})]
     monkeypatch.setattr(measured, "listed_recipes", lambda: listed)
     monkeypatch.setattr(measured, "_goals", measured._goals.__wrapped__)

@@ -39,12 +39,16 @@ def test_points_of_learning_curves_have_their_own_table() -> None:
     text = written("learning curves", results=results)
     assert row in text
     assert "0.500" not in text
+    assert "No learning curve has been measured yet." in written("learning curves")
 
 
 def test_a_page_has_all_figures_of_its_recipes_and_only_these() -> None:
-    results = (result(recipe=TILES, metric="ece"), result(recipe="another"), result(recipe=STEEL))
-    text = written("results", STEEL, TILES, results=results)
-    assert table([results[2], results[0]]) in text
+    sure = result(recipe=STEEL, metric="ece", rivals={"adapter, before fitting": 0.7})
+    answers = [result(recipe=TILES), result(recipe=STEEL)]
+    text = written("results", STEEL, TILES, results=(sure, result(recipe="another"), *answers))
+    assert table(answers[::-1]) in text
+    assert text.index(table(answers[::-1])) < text.index(table([sure]))
+    assert "| before fitting 0.700 |" in text
     assert "another" not in text
 
 
@@ -75,6 +79,11 @@ def test_recipes_are_described_with_the_memory_in_their_comment() -> None:
     text = written("recipes", STEEL)
     assert f"| [{STEEL}](../{STEEL}.yaml) | kind | [NEU-DET](https://github.com/" in text
     assert "| Qwen3-VL-4B-Instruct: 11 GiB, 5 in nf4 |" in text
+    assert f"`vlm-ft train {STEEL} --set base=Qwen/Qwen3-VL-4B-Instruct --set training.minutes=null " in text
+
+
+def test_a_benchmark_without_figures_says_so() -> None:
+    assert written("benchmark", "none") == page("benchmark", "none", old="Not measured yet.")
 
 
 def test_pages_without_tables_are_left_alone_but_refused_when_named(tmp_path: Path) -> None:

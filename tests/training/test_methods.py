@@ -208,6 +208,7 @@ def test_a_reward_model_learns_which_reply_is_better(
     folder = train(judged("reward", training=settings), tmp_path / "run", console=quiet)
     result = evaluate_pairs(tmp_path / "run", console=quiet)
     assert result.value > 0.7  # drawn pairs: trade terms against a layman's words
+    assert set(result.rivals) == {"longer reply", "word overlap"}
     assert read_card(folder).metrics["pair_accuracy"]["n"] == result.n
     with pytest.raises(AdapterError, match="is a reward model"):
         Engine.open([folder])

@@ -19,6 +19,7 @@ from vlm_ft.cli.options import (
     BasePlace,
     BatchSize,
     FinishedRun,
+    FirstSteps,
     Goals,
     PrecisionOption,
     Results,
@@ -133,7 +134,7 @@ def evaluate(
     """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.pairs import evaluate_pairs
-    from vlm_ft.evaluation.results import record, results_of
+    from vlm_ft.evaluation.results import record, results_of, sureness_results
     from vlm_ft.evaluation.run import evaluate_run
     from vlm_ft.runs import Run
 
@@ -153,6 +154,7 @@ def evaluate(
     )
     card = read_card(Run(run).adapter)
     figures = results_of(evaluation, card, command_line(), goals)
+    figures += sureness_results(figures[0], evaluation.sureness)
     if card.method == "dpo":
         figures.append(evaluate_pairs(run, command=command_line(), console=console()))
     if results:
@@ -299,6 +301,7 @@ def quickstart(
         Path, typer.Option("--out", help="a folder for everything; an earlier quickstart in it is replaced")
     ] = Path("quickstart"),
     app_: WithApp = True,
+    figures: FirstSteps = None,
 ) -> None:
     """Run the whole workflow on a small set of drawings.
 
@@ -306,7 +309,7 @@ def quickstart(
     """
     from vlm_ft.quickstart import run
 
-    run(out, with_app=app_, console=console())
+    run(out, with_app=app_, console=console(), figures=figures, command=command_line())
 
 
 @start.command()
@@ -315,6 +318,7 @@ def tour(
     out: Annotated[Path, typer.Option("--out", help="a folder for everything")] = Path("tour"),
     settings: Set = None,
     app_: WithApp = True,
+    figures: FirstSteps = None,
 ) -> None:
     """Train a short adapter for each task, and open the app.
 
@@ -323,7 +327,8 @@ def tour(
     """
     from vlm_ft.tour import run
 
-    run(out, tasks or [], settings or [], with_app=app_, console=console())
+    command = command_line()
+    run(out, tasks or [], settings or [], with_app=app_, console=console(), figures=figures, command=command)
 
 
 # in the order of --help

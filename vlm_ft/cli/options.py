@@ -29,6 +29,7 @@ RegistryFolder = Annotated[Path, typer.Option("--registry", help="the folder of 
 BasePlace = Annotated[str | None, typer.Option("--base", help="the base, if it is not where the adapter's card says")]
 BatchSize = Annotated[int, typer.Option(min=1, help="prompts per batch")]
 WithApp = Annotated[bool, typer.Option("--app/--no-app", help="serve the app at the end")]
+FirstSteps = Annotated[Path | None, typer.Option("--figures", help="also record minutes and scores in this JSON file")]
 ReviewsFolder = Annotated[Path, typer.Argument(help="a folder of reviews from the app")]
 Reviewed = Annotated[Path, typer.Argument(help="the adapter's run folder, or its version in a registry")]
 PrecisionOption = Annotated[

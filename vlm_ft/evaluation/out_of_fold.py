@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from vlm_ft.answers.calibration import LEVEL, RISK, calibrated, certainty_and_correctness
+from vlm_ft.answers.calibration import LEVEL, RISK, calibrated
 from vlm_ft.answers.confidence import Confidence, at_temperatures, closed_fields, with_confidence
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation, read_evaluation
-from vlm_ft.evaluation.reliability import Coverage, Reliability, sureness_of
+from vlm_ft.evaluation.reliability import Sureness, sureness_of
 from vlm_ft.evaluation.rivals import PROBE
 from vlm_ft.recipe import Recipe, Splits
 from vlm_ft.runs import Run
@@ -60,22 +57,6 @@ class Answers:
     def fit(self, form: Form, *, risk: float = RISK, level: float = LEVEL) -> Confidence:
         """The confidence that fits these answers; see `calibrated`."""
         return calibrated(form, self.truths, self.predictions, self.groups, risk=risk, level=level)
-
-
-@dataclass(frozen=True)
-class FoldReliability:
-    """How reliable the answers of all folds are, each calibrated on the other folds.
-
-    `answered`: the share of the `count` examples that the threshold lets through. `judged`: how many of these have a
-    label that states a closed field. `wrong`: the share of these that are wrong; None if there are none.
-    """
-
-    reliability: tuple[Reliability, ...]
-    coverage: tuple[Coverage, ...]
-    count: int
-    judged: int
-    answered: Figure
-    wrong: Figure | None
 
 
 def read_folds(folder: Path, recipe: Recipe, form: Form) -> list[Answers]:
@@ -122,28 +103,17 @@ def cross_fitted(form: Form, folds: Sequence[Answers]) -> list[Prediction]:
     return decided
 
 
-def fold_reliability(evaluations: Sequence[Evaluation]) -> FoldReliability | None:
-    """The reliability of the folds' answers; None if their forms differ or have no closed fields."""
+def fold_reliability(evaluations: Sequence[Evaluation]) -> Sureness | None:
+    """The reliability of the answers of all folds, each calibrated on the other folds.
+
+    None if the folds' forms differ or have no closed fields.
+    """
     form = evaluations[0].form
     if not closed_fields(form) or any(evaluation.form.fingerprint != form.fingerprint for evaluation in evaluations):
         return None
     folds = [Answers.of(evaluation) for evaluation in evaluations]
-    decided = cross_fitted(form, folds)
     pooled = Answers.pooled(folds)
-    systems = {BEFORE: pooled.predictions, ADAPTER: decided}
+    systems = {BEFORE: pooled.predictions, ADAPTER: cross_fitted(form, folds)}
     if all(PROBE in evaluation.systems for evaluation in evaluations):
         systems[PROBE] = Answers.pooled([Answers.of(each, PROBE) for each in evaluations]).predictions
-    found = sureness_of(form, pooled.truths, pooled.groups, systems, None, ADAPTER)
-    sure, right = certainty_and_correctness(form, pooled.truths, decided)
-    let_through = np.array([answer.decision == "answer" for answer in decided])
-    known, clusters = ~np.isnan(sure), clusters_of(pooled.groups)
-    counted = let_through & known
-    wrong = ~right[counted]
-    return FoldReliability(
-        found.reliability,
-        found.coverage,
-        count=len(decided),
-        judged=len(wrong),
-        answered=Figure.share(let_through, clusters),
-        wrong=Figure.share(wrong, clusters[counted]) if len(wrong) else None,
-    )
+    return sureness_of(form, pooled.truths, pooled.groups, systems, None, ADAPTER)

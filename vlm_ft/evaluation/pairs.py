@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
+from datasets_vision.example import text_of
 from vlm_ft.adapters import Card, adapter_folder, read_card
 from vlm_ft.answers.intervals import Figure, clusters_of
 from vlm_ft.bases.load import Base
@@ -30,7 +32,8 @@ METRIC = "pair_accuracy"
 def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: Console | None = None) -> Result:
     """Score both replies of every `test` pair, and store the share of correctly ordered pairs on the card.
 
-    A pair with equal scores counts one half. The rival prefers the longer reply. The score of an adapter other
+    A pair with equal scores counts one half. The rivals prefer the longer reply, and the one with the larger share of
+    words that are in the prompt. The score of an adapter other
     than a reward model is its implicit reward: how much more likely the reply is than it was when training began
     (Rafailov et al. 2023, eq. 5). Raises `DataError` without pairs.
     """
@@ -43,17 +46,35 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
     rows = [row for case in cases for row in reply_rows(card.form, case, case.example.images)]
     right = _right(_scores(run, card, rows))
     found = Figure.share(right, clusters_of([case.group for case in cases]))
-    longer = float(_right([len(row.target or "") for row in rows]).mean())
+    rivals = {name: float(_right([rule(row) for row in rows]).mean()) for name, rule in RULES.items()}
     field = ", ".join(card.form.names)
-    result = Result.of(card, command, field, METRIC, found, len(cases), {"longer reply": longer})
+    result = Result.of(card, command, field, METRIC, found, len(cases), rivals)
     figure = result.model_dump(include={"value", "low", "high", "n"})
     card.model_copy(update={"metrics": {**card.metrics, METRIC: figure}}).write(run.adapter)
     (console or Console(stderr=True)).print(
         f"prefers the chosen reply in {found.value:.1%} of {len(cases)} pairs [{found.low:.2f}, {found.high:.2f}]; "
-        f"the longer one is chosen in {longer:.1%}",
+        + ", ".join(f"{name} {value:.1%}" for name, value in rivals.items()),
         highlight=False,
     )
     return result
+
+
+def _length(row: Row) -> float:
+    return len(row.target or "")
+
+
+def _overlap(row: Row) -> float:
+    """The share of the reply's words that are in the prompt."""
+    replied = _words(" ".join(map(str, row.form.parse(row.target or "").values())))
+    return len(replied & _words(text_of(row.turns))) / max(len(replied), 1)
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
+
+
+RULES = {"longer reply": _length, "word overlap": _overlap}
+"""Rivals: rules that score a reply without a model."""
 
 
 def _scores(run: Run, card: Card, rows: Sequence[Row]) -> Sequence[float]:

@@ -91,13 +91,26 @@ class Alarm(Strict):
     flagged: Figure
 
 
+class Unaided(Strict):
+    """What is answered without asking a person: its share of `count` examples, and the share of it that is wrong.
+
+    `judged`: how many of these answers have a label that states a closed field; `wrong` is None if none has.
+    """
+
+    count: int
+    answered: Figure
+    judged: int
+    wrong: Figure | None
+
+
 class Sureness(Strict):
-    """All figures about the reliability of one adapter's probabilities."""
+    """All figures about the reliability of one adapter's probabilities; `unaided` is None without closed fields."""
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
     operating: tuple[OperatingPoint, ...]
     alarms: tuple[Alarm, ...] = ()
+    unaided: Unaided | None = None
 
 
 def alarm(of: str, predictions: Sequence[Prediction], clusters: NDArray[np.int64]) -> Alarm | None:
@@ -151,6 +164,21 @@ def sureness_of(
         coverage=tuple(coverage),
         operating=tuple(operating),
         alarms=(false_alarms,) if false_alarms is not None else (),
+        unaided=_unaided(form, truths, clusters, systems[adapter]) if closed_fields(form) else None,
+    )
+
+
+def _unaided(
+    form: Form, truths: Sequence[Values], clusters: NDArray[np.int64], predictions: Sequence[Prediction]
+) -> Unaided:
+    sure, right = certainty_and_correctness(form, truths, predictions)
+    let_through = np.array([entry.decision == "answer" for entry in predictions])
+    judged = let_through & ~np.isnan(sure)
+    return Unaided(
+        count=len(predictions),
+        answered=Figure.share(let_through, clusters),
+        judged=int(judged.sum()),
+        wrong=Figure.share(~right[judged], clusters[judged]) if judged.any() else None,
     )
 
 

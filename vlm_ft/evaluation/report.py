@@ -81,6 +81,9 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
         cells = [_ranged(entry.ece), f"{entry.band:.3f}", _ranged(entry.brier), _ranged(entry.log_loss)]
         rows.append([_inline(entry.field), entry.system, str(entry.count), *cells])
     yield from (markdown_table(["field", "system", *numbers], rows, numbers), "")
+    if (unaided := found.unaided) is not None:
+        wrong = f", of which {_ranged(unaided.wrong)} are wrong" if unaided.wrong is not None else ""
+        yield f"- {_ranged(unaided.answered)} of these examples are answered without a person{wrong}."
     for curve in found.coverage:
         yield f"- {curve.by}: {_ranged(curve.at_risk)} of these examples could be answered with at most 5 % wrong."
     for point in found.operating:

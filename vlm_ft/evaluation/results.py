@@ -11,18 +11,20 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from datasets_vision.placing import whole_file
 from vlm_ft.adapters import Card
+from vlm_ft.answers.calibration import RISK
 from vlm_ft.answers.intervals import Figure
 from vlm_ft.answers.kinds import Choice, Strict
 from vlm_ft.answers.metrics import Metric
 from vlm_ft.answers.verdict import verdict_fields
 from vlm_ft.errors import DataError, RecipeError, nearest
 from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.reliability import OWN
+from vlm_ft.evaluation.reliability import OWN, Sureness
 from vlm_ft.settings import fault_of
 
 MAIN = ("macro_f1", "f1", "mae", "rouge_l", "iou")
 """The metric quoted for a field, by its kind: choice or flag, list, number, text, box."""
 RECORDED = (*MAIN, "balanced_accuracy")
+ANSWER = "answer"  # the field of figures that concern whole answers
 MAX_FALSE_ALARMS, MIN_ALARMS = 0.05, 0.90
 """The shares of an adapter's own test set, and of another domain, that should be flagged: at most and at least."""
 
@@ -78,6 +80,19 @@ class Result(Strict):
             command=command,
         )
 
+    def another(
+        self,
+        field: str,
+        metric: str,
+        figure: Figure,
+        n: int,
+        rivals: Mapping[str, float] | None = None,
+        goal: float | None = None,
+    ) -> Result:
+        """Another figure of the same training."""
+        values = {"value": figure.value, "low": figure.low, "high": figure.high, "n": n, "goal": goal}
+        return self.model_copy(update={"field": field, "metric": metric, "rivals": dict(rivals or {}), **values})
+
     @property
     def key(self) -> tuple[str | int | None, ...]:
         """A newer figure with the same key replaces this one; of the command, only its name is part of the key."""
@@ -103,8 +118,33 @@ def results_of(
         found.append(Result.of(card, command, metric.field, metric.name, metric, metric.count, rivals, goal))
     for alarm in evaluation.sureness.alarms:
         goal = MAX_FALSE_ALARMS if alarm.of == OWN else MIN_ALARMS
-        found.append(Result.of(card, command, "answer", f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
+        found.append(Result.of(card, command, ANSWER, f"flagged, {alarm.of}", alarm.flagged, alarm.count, goal=goal))
     return found
+
+
+def sureness_results(like: Result, sureness: Sureness, metrics: Sequence[str] = ("ece",)) -> list[Result]:
+    """How reliable the adapter's probabilities are: these metrics of each field, then the shares of answers.
+
+    `like` is another figure of the same training. Other systems and rankings are the rivals. The goal of an expected
+    calibration error is the band of exact probabilities (see `Reliability`).
+    """
+    results = []
+    for own in (entry for entry in sureness.reliability if entry.system == ADAPTER):
+        others = [entry for entry in sureness.reliability if entry.field == own.field and entry.system != ADAPTER]
+        for metric in metrics:
+            rivals = {entry.system: getattr(entry, metric).value for entry in others}
+            goal = own.band if metric == "ece" else None
+            results.append(like.another(own.field, metric, getattr(own, metric), own.count, rivals, goal))
+    if (unaided := sureness.unaided) is None:
+        return results
+    results.append(like.another(ANSWER, "answered", unaided.answered, unaided.count))
+    if unaided.wrong is not None:
+        results.append(like.another(ANSWER, "wrong_of_answered", unaided.wrong, unaided.judged, goal=RISK))
+    at_risk = {entry.by: entry.at_risk for entry in sureness.coverage}
+    if (figure := at_risk.pop(ADAPTER, None)) is not None:
+        rivals = {by: other.value for by, other in at_risk.items()}
+        results.append(like.another(ANSWER, "coverage_at_risk", figure, unaided.count, rivals))
+    return results
 
 
 def main_figure(card: Card) -> tuple[str, str, float] | None:

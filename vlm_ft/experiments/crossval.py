@@ -11,19 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlm_ft.answers.calibration import RISK
-from vlm_ft.answers.intervals import Figure
 from vlm_ft.errors import RecipeError
-from vlm_ft.evaluation.evaluate import ADAPTER, Evaluation
-from vlm_ft.evaluation.out_of_fold import BEFORE, FoldReliability, fold_reliability
-from vlm_ft.evaluation.results import Result, record, results_of
-from vlm_ft.evaluation.rivals import PROBE
+from vlm_ft.evaluation.evaluate import Evaluation
+from vlm_ft.evaluation.out_of_fold import fold_reliability
+from vlm_ft.evaluation.results import Result, record, results_of, sureness_results
 from vlm_ft.experiments.trial import require_independent, trial
 from vlm_ft.recipe import Recipe, load_recipe
 from vlm_ft.runs import Run
 
 RESULTS = "results.json"
-ANSWER = "answer"  # the field of figures that concern whole answers
 OWN = ("splits.folds", "splits.fold")
 """Settings that cross-validation sets itself."""
 
@@ -69,8 +65,9 @@ def crossval(
     for variant, tested_folds in evaluations.items():
         own = [_pooled(variant, per_fold) for (name, *_), per_fold in found.items() if name == variant]
         results += own
-        if own and not first:
-            results += _reliability(own[0], fold_reliability(tested_folds))
+        sureness = None if first else fold_reliability(tested_folds)
+        if own and sureness is not None:
+            results += sureness_results(own[0], sureness, ("ece", "brier", "log_loss"))
     record(results, out / RESULTS)
     console.print(_table(results))
     return results
@@ -103,40 +100,6 @@ def _pooled(variant: str, folds: Sequence[Result]) -> Result:
             "rivals": {name: fmean(fold.rivals[name] for fold in folds) for name in rivals},
         }
     )
-
-
-def _reliability(like: Result, found: FoldReliability | None) -> list[Result]:
-    """The reliability of the answers of all folds, as results that are otherwise copies of `like`.
-
-    The goal of an expected calibration error is the band of exact probabilities (see `Reliability`).
-    """
-    if found is None:
-        return []
-    fields = dict.fromkeys(entry.field for entry in found.reliability)
-    by_system = {(entry.field, entry.system): entry for entry in found.reliability}
-    results = []
-    for field in fields:
-        own = by_system[field, ADAPTER]
-        others = {name: entry for name in (BEFORE, PROBE) if (entry := by_system.get((field, name))) is not None}
-        for metric in ("ece", "brier", "log_loss"):
-            rivals = {name: getattr(entry, metric).value for name, entry in others.items()}
-            goal = own.band if metric == "ece" else None
-            results.append(_figure(like, field, metric, getattr(own, metric), own.count, rivals, goal))
-    results.append(_figure(like, ANSWER, "answered", found.answered, found.count, {}, None))
-    if found.wrong is not None:
-        results.append(_figure(like, ANSWER, "wrong_of_answered", found.wrong, found.judged, {}, RISK))
-    at_risk = {entry.by: entry.at_risk for entry in found.coverage}
-    if (figure := at_risk.pop(ADAPTER, None)) is not None:
-        rivals = {by: other.value for by, other in at_risk.items()}
-        results.append(_figure(like, ANSWER, "coverage_at_risk", figure, found.count, rivals, None))
-    return results
-
-
-def _figure(
-    like: Result, field: str, metric: str, figure: Figure, n: int, rivals: Mapping[str, float], goal: float | None
-) -> Result:
-    values = {"value": figure.value, "low": figure.low, "high": figure.high, "n": n, "goal": goal}
-    return like.model_copy(update={"field": field, "metric": metric, "rivals": dict(rivals), **values})
 
 
 def _table(results: Sequence[Result]) -> Table:

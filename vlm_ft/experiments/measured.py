@@ -17,7 +17,7 @@ from rich.console import Console
 from vlm_ft.answers.kinds import Strict
 from vlm_ft.errors import RecipeError
 from vlm_ft.evaluation.results import Result, read_entries
-from vlm_ft.recipe import RECIPES
+from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.runs import Run
 
 LIST = "benchmarks/measured.yaml"
@@ -29,7 +29,8 @@ class Measured(Strict):
     `goals`: the values to reach, by ``field.metric``; tables show them, and commands do not depend on them.
     `seeds`: trainings of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
     learning curve. `run`: the name of the run's folder, by default the
-    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag.
+    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag. `base`: whether the bare base
+    is a rival, by default on texts only, since `compact` sees nothing before its projector is trained.
     """
 
     recipe: str
@@ -40,6 +41,7 @@ class Measured(Strict):
     settings: tuple[str, ...] = ()
     goals: dict[str, float] = Field(default_factory=dict)
     foreign: tuple[str, ...] = ()
+    base: bool | None = None
 
     @property
     def name(self) -> str:
@@ -55,24 +57,31 @@ class Measured(Strict):
             return "compare-sft"
         return "evaluate" if self.folds is None else "crossval"
 
+    @property
+    def asks_base(self) -> bool:
+        """Whether the bare base is one of the rivals."""
+        sources = load_recipe(RECIPES / f"{self.recipe}.yaml").data
+        return all(source.shows_text for source in sources) if self.base is None else self.base
+
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
         """The commands that are left to run, as arguments of `vlm-ft`; the last one records the figures."""
         run, data = Run(runs / self.name), Path(os.environ.get("VLM_FT_DATA", "../shared/data"))
         settings = [word for setting in self.settings for word in ("--set", setting)]
         recorded, out = ["--results", str(results)], ["--out", str(run.folder)]
+        base = [] if self.asks_base else ["--no-base"]
         if self.sizes:
             sizes = [word for size in self.sizes for word in ("--size", str(size))]
             yield [self.kind, self.recipe, *out, *sizes, *recorded, *settings]
         elif self.seeds is not None:
             yield [self.kind, self.recipe, *out, "--seeds", str(self.seeds), *recorded, *settings]
         elif self.folds is not None:
-            yield [self.kind, self.recipe, *out, "--folds", str(self.folds), "--no-base", *recorded, *settings]
+            yield [self.kind, self.recipe, *out, "--folds", str(self.folds), *base, *recorded, *settings]
         else:
             if run.state != "finished":
                 resumed = ["--resume"] if run.state != "empty" else []
                 yield ["train", self.recipe, *out, *settings, *resumed]
             foreign = [word for folder in self.foreign for word in ("--foreign", str(data / folder))]
-            yield [self.kind, str(run.folder), *foreign, "--no-base", *recorded]
+            yield [self.kind, str(run.folder), *foreign, *base, *recorded]
 
 
 def listed_recipes() -> list[Measured]:
@@ -80,9 +89,9 @@ def listed_recipes() -> list[Measured]:
     return TypeAdapter(list[Measured]).validate_python(yaml.safe_load((RECIPES / LIST).read_text(encoding="utf-8")))
 
 
-def without_goals(command: str) -> str:
-    """The command without the goals that its figures were compared with."""
-    words = shlex.split(command)
+def without_comparisons(command: str) -> str:
+    """The command without the goals and the choice of rivals, which the adapter's own figures do not depend on."""
+    words = [word for word in shlex.split(command) if word != "--no-base"]
     goals = {place for place, word in enumerate(words) if word == "--goal"}
     return shlex.join(word for place, word in enumerate(words) if not {place, place - 1} & goals)
 
@@ -108,11 +117,12 @@ def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Co
     listed = listed_recipes()
     if unknown := set(names) - {name for entry in listed for name in (entry.recipe, entry.name)}:
         raise RecipeError(", ".join(sorted(unknown)), f"not in recipes/{LIST}", "add it there")
-    done = {without_goals(result.command) for result in read_entries(results, Result)}
+    done = {without_comparisons(result.command) for result in read_entries(results, Result)}
     failed = []
     for entry in listed:
         commands = list(entry.commands(runs, results))
-        if (names and not {entry.recipe, entry.name} & set(names)) or shlex.join(["vlm-ft", *commands[-1]]) in done:
+        recorded = without_comparisons(shlex.join(["vlm-ft", *commands[-1]])) in done
+        if recorded or (names and not {entry.recipe, entry.name} & set(names)):
             continue
         for arguments in commands:
             console.print(f"$ {shlex.join(['vlm-ft', *arguments])}", markup=False, highlight=False)
