@@ -49,7 +49,7 @@ def test_one_file_can_mix_boxes_and_polygons(tmp_path):
         ("0 0.2 0.3 0.2 0.4 0.9", "5 numbers follow the class; give 4 for a box, or an even number of at least 6"),
         ("0 0.1 0.1 0.1 0.1 0.2 0.2", "polygon of 2 points"),
         ("0 0,2 0,3 0,2 0,4", "is not a row of numbers"),
-        (BOX, "a.txt:1"),
+        (BOX, "duplicate of line 1"),
         ("9" * 5000 + " 1", "is not a class"),
     ],
 )

@@ -36,6 +36,7 @@ from vlm_ft.conversation import (
     Row,
 )
 from vlm_ft.decoding.tokens import masked
+from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, LossOn, Preference
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach
@@ -148,7 +149,7 @@ def test_image_tokens_that_do_not_match_the_photo_end_the_run(
     batch = conversation.encode(rows(form, conversation, *kinds_of(form)[:2]), supervised=True)
     first = int((batch["input_ids"][0] == base.reader.image_token_id).nonzero()[0])
     batch["input_ids"][0, first] = batch["input_ids"][0, -1]
-    with pytest.raises(ValueError, match="match"):
+    with pytest.raises(ModelError, match="do not match"):
         answer_loss(base.model, batch)
 
 
