@@ -122,6 +122,11 @@ def test_lora_combined_with_dora_is_refused(name: str, tiny_base: Callable[[str]
         attach(tiny_base(name), settings({"language": "dora", "projector": "lora"}), 0)
 
 
+def test_a_part_left_to_its_default_follows_the_dora_of_another(tiny_base: Callable[[str], Base]) -> None:
+    attached = attach(tiny_base("qwen3_vl"), settings({"language": "dora"}), 0)
+    assert attached.tunings == {"language": "dora", "projector": "dora", "vision": "frozen"}
+
+
 def test_a_rank_above_the_width_is_refused(tiny_base: Callable[[str], Base]) -> None:
     with pytest.raises(ModelError, match=r"adapter\.rank: 1000000 exceeds the base's width of \d+"):
         attach(tiny_base("qwen3_vl"), AdapterSettings(rank=10**6), seed=0)

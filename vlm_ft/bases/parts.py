@@ -32,13 +32,15 @@ def resolve_tunings(
 ) -> tuple[dict[Part, Tuning], list[str]]:
     """The tuning of every part, and notes on defaults that are not possible for this model.
 
-    Defaults: LoRA on the language model; the projector in full if it has random weights, otherwise LoRA; a frozen
-    tower. Raises `ModelError` if every part is frozen, or for a requested tuning that is not possible: the model has no
-    such part, the part has no layer that supports LoRA, or a quantized part is to be trained in full.
+    Defaults: LoRA on the language model (DoRA if that is asked for on another part); the projector in full if it has
+    random weights, otherwise like the language model; a frozen tower. Raises `ModelError` if every part is frozen, or
+    for a requested tuning that is not possible: the model has no such part, the part has no layer that supports LoRA,
+    or a quantized part is to be trained in full.
     """
+    low_rank: Tuning = "dora" if "dora" in asked.values() else "lora"
     defaults: dict[Part, Tuning] = {
-        "language": "lora",
-        "projector": "full" if projector_untrained else "lora",
+        "language": low_rank,
+        "projector": "full" if projector_untrained else low_rank,
         "vision": "frozen",
     }
     tunings: dict[Part, Tuning] = {}
