@@ -133,7 +133,7 @@ def sureness_of(
     """The figures of every system that gives probabilities; `systems` holds their predictions by name."""
     temperatures = confidence.temperatures if confidence is not None else {}
     clusters = clusters_of(groups)
-    reliability, coverage = [], []
+    reliability, coverage, unaided = [], [], None
     for system, predictions in systems.items():
         for name in closed_fields(form):
             pairs, places = distributions_with_truth(name, truths, predictions)
@@ -148,6 +148,8 @@ def sureness_of(
         known = ~np.isnan(sure)
         if known.any():
             coverage.append(_coverage(system, sure[known], right[known], clusters[known]))
+        if system == adapter and closed_fields(form):
+            unaided = _unaided(predictions, known, right, clusters)
         if known.any() and system == adapter:
             undone = {name: 1 / temperature for name, temperature in temperatures.items()}
             raw = systems.get(f"{system}, before fitting") or [at_temperatures(one, undone) for one in predictions]
@@ -164,16 +166,16 @@ def sureness_of(
         coverage=tuple(coverage),
         operating=tuple(operating),
         alarms=(false_alarms,) if false_alarms is not None else (),
-        unaided=_unaided(form, truths, clusters, systems[adapter]) if closed_fields(form) else None,
+        unaided=unaided,
     )
 
 
 def _unaided(
-    form: Form, truths: Sequence[Values], clusters: NDArray[np.int64], predictions: Sequence[Prediction]
+    predictions: Sequence[Prediction], known: NDArray[np.bool_], right: NDArray[np.bool_], clusters: NDArray[np.int64]
 ) -> Unaided:
-    sure, right = certainty_and_correctness(form, truths, predictions)
+    """`known`: whether it can be judged if an answer is `right`."""
     let_through = np.array([entry.decision == "answer" for entry in predictions])
-    judged = let_through & ~np.isnan(sure)
+    judged = let_through & known
     return Unaided(
         count=len(predictions),
         answered=Figure.share(let_through, clusters),
