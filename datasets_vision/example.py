@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,11 @@ class Turn:
 def text_of(turns: Iterable[Turn]) -> str:
     """The texts of the turns, joined by line breaks."""
     return "\n".join(turn.text for turn in turns)
+
+
+def digest_of(text: str) -> str:
+    """The SHA-256 of a text, in which an unpaired surrogate counts as a question mark."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

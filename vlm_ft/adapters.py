@@ -5,12 +5,12 @@ If every weight of the base was trainable, the folder holds the whole model inst
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationError
 
+from datasets_vision.example import digest_of
 from datasets_vision.placing import whole_file
 from vlm_ft.answers.confidence import Agreement, Confidence, Familiar
 from vlm_ft.answers.form import Form
@@ -96,7 +96,7 @@ class Card(Strict):
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of everything on the card except its name, its template, its figures and its calibration."""
-        return _sha256(self.model_dump_json(exclude={"name", "template", "metrics", *CALIBRATED}))
+        return digest_of(self.model_dump_json(exclude={"name", "template", "metrics", *CALIBRATED}))
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Card(Strict):
         return {
             "version": self.number,
             "card": self.fingerprint,
-            "calibration": _sha256(self.model_dump_json(include=set(CALIBRATED))),
+            "calibration": digest_of(self.model_dump_json(include=set(CALIBRATED))),
             "form": self.form.fingerprint,
         }
 
@@ -127,10 +127,6 @@ class Card(Strict):
     def write(self, folder: Path) -> None:
         with whole_file(folder / CARD) as part:
             part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
 
 
 def version_in_words(number: int | None, fingerprint: str) -> str:

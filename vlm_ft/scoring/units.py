@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL.Image import Image
 
-from datasets_vision.example import Turn, text_of
+from datasets_vision.example import Turn, digest_of, text_of
 from datasets_vision.images import is_image, open_image
 from datasets_vision.source import SetAside, Source, stream
 from datasets_vision.walk import Skipped, suffix_of, walk
@@ -41,7 +41,7 @@ class Unit:
         """The SHA-256 of its contents. Raises `OSError` if they cannot be read."""
         if self.images:
             return digest(self.images)
-        return hashlib.sha256(text_of(self.turns).encode("utf-8", "replace")).hexdigest()
+        return digest_of(text_of(self.turns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 from PIL.Image import Image
 
-from datasets_vision.example import Picture, path_of, text_of
+from datasets_vision.example import Picture, digest_of, path_of, text_of
 from datasets_vision.placing import end_line
 from vlm_ft.adapters import Card
 from vlm_ft.errors import DataError
@@ -93,7 +93,7 @@ class DecisionLog:
             "adapter": request.adapter,
             **answer.origin,
             "photos": [_digest(image) for image in request.images],
-            "text": _digest_of_text(text_of(request.turns)) if request.turns else None,
+            "text": digest_of(text_of(request.turns)) if request.turns else None,
             "answer": answer.values,
             "decision": answer.decision,
             "error": answer.error is not None,
@@ -138,7 +138,3 @@ def _digest(image: Picture | Image) -> dict[str, str]:
     if isinstance(image, Image):
         return {"pixels": hashlib.sha256(image.tobytes()).hexdigest()}
     return {"file": hashlib.sha256(path_of(image).read_bytes()).hexdigest()}
-
-
-def _digest_of_text(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
