@@ -30,6 +30,7 @@ from vlm_ft.training.prepare import Prepared, workers
 from vlm_ft.training.rehearse import GIB
 
 SAMPLE = 8  # cases used to time the bank
+MOST_SAVED = 0.9  # of a step: at least the language model remains
 
 Variant = tuple[Path, Mapping[str, Tensor], tuple[tuple[int, int], ...], Values | None]
 """One variant of a case: its file, the tower's inputs, the photos' sizes (width, height), and the augmented values."""
@@ -60,13 +61,19 @@ class Filler:
         found = self._with_bank(cost, without, console)
         if found is None:
             return without
-        banked, schedule, size = found
+        banked, size = found
+        schedule = self._planned(banked, self._views)
         build = banked.spent - cost.spent
         faster = schedule.steps / (build + schedule.seconds) > without.steps / without.seconds
         if not faster and self._settings.use != "always":
             return without
         console.print(f"vision bank: {size / GIB:.2f} GiB, about {build / 60:.1f} min to fill")
         return schedule
+
+    @property
+    def _views(self) -> int:
+        """How many variants of each training photo a bank keeps."""
+        return self._settings.views if self._train.augments else 1
 
     def _planned(self, cost: Cost, views: int) -> Plan:
         examples = self._train.order(self._training).cases
@@ -81,27 +88,34 @@ class Filler:
                     collator.bank = Bank(self._folder, self._space, count)
                     self._complete(collator, console)
 
-    def _with_bank(self, cost: Cost, without: Plan, console: Console) -> tuple[Cost, Plan, float] | None:
-        """What the run costs with a bank, its plan, and the bank's bytes; None if there cannot be one."""
+    def _with_bank(self, cost: Cost, without: Plan, console: Console) -> tuple[Cost, float] | None:
+        """What the run costs with a bank, and the bank's bytes; None if there cannot be one, or it cannot pay.
+
+        It cannot pay if even the fastest run would read fewer entries than are to be written.
+        """
         with_photos = [index for index, case in enumerate(self._train.cases) if case.example.images]
         if self._vision is None or not with_photos:
             return None
-        views = self._settings.views if self._train.augments else 1
+        processes = PartialState().num_processes
         tune_entries = sum(bool(case.example.images) for case in self._tune.cases) if self._tune else 0
-        entries = len(with_photos) * views + tune_entries
-        gain, build, size = self._timed(spaced(with_photos, SAMPLE), views)
+        entries = len(with_photos) * self._views + tune_entries
+        share = len(with_photos) / len(self._train.cases)  # of a step's rows that have photos
+        fastest = self._planned(replace(cost, step=(1 - MOST_SAVED) * cost.step), self._views)
+        visits = fastest.steps * fastest.rows * processes * share + tune_entries * fastest.looks
+        if visits <= entries and self._settings.use != "always":
+            return None
+        gain, build, size = self._timed(spaced(with_photos, SAMPLE), self._views)
         if entries * size > self._settings.gigabytes * GIB:
             needed = f"{entries * size / GIB:.1f} GiB"
             console.print(f"no vision bank: it needs {needed}, more than bank.gigabytes {self._settings.gigabytes:g}")
             return None
-        share = len(with_photos) / len(self._train.cases)  # of a step's rows that have photos
         banked = replace(
             cost,
-            step=cost.step - min(without.rows * share * gain, 0.9 * cost.step),
-            look=cost.look - min(tune_entries * gain, 0.9 * cost.look),
-            spent=cost.spent + entries * build / PartialState().num_processes,
+            step=cost.step - min(without.rows * share * gain, MOST_SAVED * cost.step),
+            look=cost.look - min(tune_entries * gain, MOST_SAVED * cost.look),
+            spent=cost.spent + entries * build / processes,
         )
-        return banked, self._planned(banked, views), entries * size
+        return banked, entries * size
 
     def _timed(self, cases: Sequence[int], views: int) -> tuple[float, float, float]:
         """For one case: the seconds that a visit saves, the seconds to build its entry, and the entry's bytes.
