@@ -33,9 +33,9 @@ def evaluate_pairs(folder: Path, *, command: str = "vlm-ft evaluate", console: C
     """Score both replies of every `test` pair, and store the share of correctly ordered pairs on the card.
 
     A pair with equal scores counts one half. The rivals prefer the longer reply, and the one with the larger share of
-    words that are in the prompt. The score of an adapter other
-    than a reward model is its implicit reward: how much more likely the reply is than it was when training began
-    (Rafailov et al. 2023, eq. 5). Raises `DataError` without pairs.
+    words that are in the prompt. The score of an adapter other than a reward model is its implicit reward: how much
+    more likely the reply is than it was when training began (Rafailov et al. 2023, eq. 5). Raises `DataError` without
+    pairs.
     """
     run = Run(folder)
     card, dataset = open_run(run)

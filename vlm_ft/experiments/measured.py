@@ -28,9 +28,9 @@ class Measured(Strict):
 
     `goals`: the values to reach, by ``field.metric``; tables show them, and commands do not depend on them.
     `seeds`: trainings of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
-    learning curve. `run`: the name of the run's folder, by default the
-    recipe's. `foreign`: folders of photos below VLM_FT_DATA that the adapter should flag. `base`: whether the bare base
-    is a rival, by default on texts only, since `compact` sees nothing before its projector is trained.
+    learning curve. `run`: the name of the run's folder, by default the recipe's. `foreign`: folders of photos below
+    VLM_FT_DATA that the adapter should flag. `base`: whether the bare base is a rival, by default on texts only, since
+    `compact` sees nothing before its projector is trained.
     """
 
     recipe: str
@@ -60,8 +60,9 @@ class Measured(Strict):
     @property
     def asks_base(self) -> bool:
         """Whether the bare base is one of the rivals."""
-        sources = load_recipe(RECIPES / f"{self.recipe}.yaml").data
-        return all(source.shows_text for source in sources) if self.base is None else self.base
+        if self.base is not None:
+            return self.base
+        return all(source.shows_text for source in load_recipe(RECIPES / f"{self.recipe}.yaml").data)
 
     def commands(self, runs: Path, results: Path) -> Iterator[list[str]]:
         """The commands that are left to run, as arguments of `vlm-ft`; the last one records the figures."""
