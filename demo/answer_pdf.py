@@ -31,7 +31,7 @@ LINE = 5  # mm
 PHOTO_HEIGHT = 95  # mm, at most
 JPEG_QUALITY = 85
 MAX_ALTERNATIVES = 3
-COLUMNS = ("Field", "Answer", "Probability", "Less likely")
+COLUMNS = ("Field", "Answer", "Probability", "Less likely", "Decision")
 MAX_ROW = 2000  # characters in all cells, if they are equally long: a row must fit on a page
 UNKNOWN = "\ufffd"
 RIGHT_TO_LEFT = ("R", "AL")
@@ -79,11 +79,17 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
 
 
 def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
-    """The row of a field: its name, its value, the value's probability, and the likeliest other options."""
+    """The row of a field: its name, its value, the value's probability, the likeliest other options, the decision."""
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
     likeliest = sorted(others, key=lambda pair: -pair[1])[:MAX_ALTERNATIVES]
     alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
-    return [title(field.name), in_words(field.kind, entry.value), probability_in_words(entry), alternatives]
+    return [
+        title(field.name),
+        in_words(field.kind, entry.value),
+        probability_in_words(entry),
+        alternatives,
+        entry.decision or "",
+    ]
 
 
 def _items(sheet: _Sheet, field: FieldSpec, kind: Items, entry: FieldValue, placed: Sequence[Mark]) -> None:

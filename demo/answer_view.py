@@ -42,7 +42,9 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
     placed = marks(card.form, prediction, photos)
     fields = "".join(
         section(
-            title(field.name), field.description, _body(visible(field, photos), prediction.fields[field.name], placed)
+            title(field.name),
+            field.description,
+            _body(visible(field, photos), prediction.fields[field.name], placed) + _on_field(field.name, prediction),
         )
         for field in card.form.fields
         if field.name in prediction.fields
@@ -106,6 +108,16 @@ def _decision(prediction: Prediction) -> str:
         return ""
     why = escape(prediction.reason[:1].upper() + prediction.reason[1:]) or "Do not rely on this answer alone"
     return f'<p class="banner ask"><strong>Ask a person.</strong> {why}.</p>'
+
+
+def _on_field(name: str, prediction: Prediction) -> str:
+    """What the adapter's decision on a field adds to that on the whole answer."""
+    entry = prediction.fields[name]
+    if entry.decision == "ask a person" and entry.reason != prediction.reason:
+        return f'<p class="rest"><strong>Ask a person.</strong> {escape(entry.reason or "")}.</p>'
+    if entry.decision == "answer" and prediction.decision == "ask a person":
+        return '<p class="rest">Sure enough by itself.</p>'
+    return ""
 
 
 def visible(field: FieldSpec, photos: int) -> FieldSpec:

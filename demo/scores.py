@@ -38,8 +38,16 @@ def scores_in(file: Path, card: Card) -> pd.DataFrame:
 
 
 def readable(rows: pd.DataFrame) -> pd.DataFrame:
-    """The columns that have something to say, with short cells and headings that can be wrapped."""
-    said = [name for name in rows if (rows[name].notna() & rows[name].ne("")).any()]
+    """The columns that have something to say, with short cells and headings that can be wrapped.
+
+    With a single closed field, its decision is that of the row.
+    """
+    said = [
+        name
+        for name in rows
+        if (rows[name].notna() & rows[name].ne("")).any()
+        and not any(name != whole and rows[name].equals(rows[whole]) for whole in ("decision", "reason"))
+    ]
     kept = [*(name for name in FIRST if name in said), *(name for name in said if name not in (*FIRST, *LEFT_OUT))]
     return rows[kept].map(_short).rename(columns=words)
 

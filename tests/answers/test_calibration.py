@@ -11,7 +11,15 @@ from numpy.random import Generator, default_rng
 
 from tests.forms import form_of
 from vlm_ft.answers.calibration import calibrated, certified, distributions_with_truth, log_loss
-from vlm_ft.answers.confidence import Bound, Confidence, before_tempering, joint_probability, tempered, with_confidence
+from vlm_ft.answers.confidence import (
+    Bound,
+    Confidence,
+    before_tempering,
+    closed_fields,
+    joint_probability,
+    tempered,
+    with_confidence,
+)
 from vlm_ft.answers.kinds import Choice, Flag, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 
@@ -139,7 +147,7 @@ def test_answers_that_are_withheld_for_their_legal_probability_do_not_count_for_
 
 def test_a_form_of_free_text_has_no_joint_probability() -> None:
     form = form_of(note=Text(max_length=10))
-    assert joint_probability(form, Prediction(fields={"note": FieldValue("x")})) is None
+    assert joint_probability(closed_fields(form), Prediction(fields={"note": FieldValue("x")})) is None
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -162,3 +170,27 @@ def test_the_bound_is_on_flags_decided_at_the_fitted_temperature() -> None:
         for ok in (True, False)
     ]
     assert fitted[0] == fitted[1]
+
+
+def test_each_field_has_its_own_bound_and_decision() -> None:
+    """The kind can be relied on, the flag cannot: a person needs to look at the flag only."""
+    random = default_rng(4)
+    certain, doubtful = {"a": 0.98, "b": 0.01, "c": 0.01}, {"true": 0.6, "false": 0.4}
+    truths = [{"kind": "a", "ok": bool(random.random() < 0.6)} for _ in range(200)]
+    found = calibrated(FORM, truths, [stating(certain, doubtful)] * 200, [""] * 200)
+    served = with_confidence(FORM, stating(certain, doubtful), found)
+    assert found.bounds["kind"].threshold is not None
+    assert found.bounds["ok"].threshold is None
+    assert (served.fields["kind"].decision, served.fields["kind"].reason) == ("answer", None)
+    assert served.fields["ok"].decision == served.decision == "ask a person"
+    assert "surest answers are wrong" in (served.fields["ok"].reason or "")
+    assert Prediction.from_json(served.to_json()) == served
+
+
+def test_an_answer_about_something_unfamiliar_is_left_to_a_person_in_every_field() -> None:
+    confidence = Confidence(temperatures={}, bound=BOUND, bounds={"kind": BOUND, "ok": BOUND})
+    sure = stating({"a": 0.98, "b": 0.01, "c": 0.01}, {"true": 0.99, "false": 0.01})
+    served = with_confidence(FORM, sure.doubted("unlike the training photos"), confidence)
+    assert {(entry.decision, entry.reason) for entry in served.fields.values()} == {
+        ("ask a person", "unlike the training photos")
+    }

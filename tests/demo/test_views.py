@@ -15,8 +15,10 @@ from vlm_ft.demo.card_view import METRICS, card_view, figures, in_a_line
 from vlm_ft.demo.photo_view import MAX_SIDE, drawn, marks
 from vlm_ft.demo.wording import verdict_in_words
 
+from tests import cards
 from tests.cards import sample_prediction
 from tests.demo.conftest import HOSTILE, card_of
+from tests.forms import form_of
 from vlm_ft.adapters import Card
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.form import Form
@@ -215,3 +217,18 @@ def test_every_main_metric_has_words() -> None:
 def test_figures_are_listed_with_their_intervals() -> None:
     metrics = {"kind.accuracy": {"value": 0.5, "low": 0.25, "high": 0.75, "count": 12}, "plain": {"value": 0.125}}
     assert list(figures(metrics)) == [("kind.accuracy", "0.50 (0.25 to 0.75)"), ("plain", "0.12")]
+
+
+def test_each_field_says_what_its_own_decision_adds() -> None:
+    card = cards.card_of(form_of(kind=Choice(options=("dent", "scratch")), passed=Flag()))
+    answer = Prediction(
+        {
+            "kind": FieldValue("dent", {"dent": 0.95, "scratch": 0.05}, decision="answer"),
+            "passed": FieldValue(True, {"true": 0.7, "false": 0.3}, decision="ask a person", reason="70% sure"),
+        }
+    )
+    asked = Markup(answer_view(card, answer.doubted("passed: 70% sure, 0.66 for the whole answer"))).text
+    assert "Sure enough by itself." in asked
+    assert "Ask a person. 70% sure." in asked
+    strange = Markup(answer_view(card, answer.doubted("70% sure"))).text
+    assert "Ask a person" not in strange  # the banner above says it once

@@ -13,8 +13,9 @@ import pytest
 
 from tests.cards import card_of, sample_prediction
 from tests.forms import form_of, whole_form
+from vlm_ft.answers.confidence import Bound, Confidence, with_confidence
 from vlm_ft.answers.derivations.estimate import read_rate_card
-from vlm_ft.answers.kinds import Choice, Flag, Integer
+from vlm_ft.answers.kinds import Choice, Flag, Integer, Text
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
 from vlm_ft.inference.remote import SERVER
@@ -158,3 +159,24 @@ def test_a_failed_write_keeps_the_old_table(tmp_path: Path) -> None:
         write_table(out, card_of(whole_form(TASKS["legal_documents"])), broken())
     assert out.read_text() == "old"
     assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_calibrated_adapter_s_table_says_what_to_ask_a_person_of_each_field(tmp_path: Path) -> None:
+    form = form_of(kind=Choice(options=("dent", "scratch")), passed=Flag(), note=Text(max_length=9))
+    bound = Bound(risk=0.05, level=0.9, threshold=0.8, count=100, needed=45)
+    confidence = Confidence(temperatures={}, bound=bound, bounds={"kind": bound, "passed": bound})
+    given = Prediction(
+        {
+            "kind": FieldValue("dent", {"dent": 0.95, "scratch": 0.05}),
+            "passed": FieldValue(True, {"true": 0.7, "false": 0.3}),
+            "note": FieldValue("left"),
+        }
+    )
+    card = card_of(form).model_copy(update={"confidence": confidence})
+    row = Row("a.png", "0", 1, 1, with_confidence(form, given, confidence))
+    write_table(tmp_path / "out.jsonl", card, [row, Row("b.png", "1", 1, 1, Prediction.failed("truncated"))])
+    found, failed = read_table(tmp_path / "out.jsonl")
+    assert (found["kind_decision"], found["kind_reason"]) == ("answer", None)
+    assert (found["passed_decision"], found["passed_reason"]) == ("ask a person", "passed: 70% sure, below 0.80")
+    assert (failed["kind_decision"], failed["kind_reason"]) == (None, None)
+    assert not any(name.startswith("note_") for name in found)

@@ -52,23 +52,29 @@ def calibrated(
     risk: float = RISK,
     level: float = LEVEL,
 ) -> Confidence:
-    """Fit the temperatures, then the bound on the answers as they are given at these temperatures; see `certified`.
+    """Fit the temperatures, then the bounds on the answers as they are given at these temperatures; see `certified`.
 
-    Answers that are withheld for another reason, their low legal probability, do not count for the bound.
+    Answers that are withheld for another reason, their low legal probability, do not count for a bound.
     """
+    names = closed_fields(form)
     temperatures = {
         name: temperature
-        for name in closed_fields(form)
+        for name in names
         if (temperature := _temperature(distributions_with_truth(name, truths, predictions)[0])) is not None
     }
     served = [_decided(form, at_temperatures(entry, temperatures)) for entry in predictions]
-    sure, right = certainty_and_correctness(form, truths, served)
-    legal = np.array([least_legal(form, entry)[0] for entry in predictions])
-    least = min(MAX_LEGAL, float(np.quantile(legal, ILLEGAL_SHARE, method="lower")))
-    known = ~np.isnan(sure) & (legal >= least)
-    kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
-    bound = certified(sure[known][kept], right[known][kept], risk=risk, level=level)
-    return Confidence(temperatures=temperatures, bound=bound, legal=least)
+    lowest = [least_legal(names, entry)[0] for entry in predictions]
+    least = min(MAX_LEGAL, float(np.quantile(lowest, ILLEGAL_SHARE, method="lower")))
+
+    def bound_on(names: Sequence[str]) -> Bound:
+        sure, right = certainty_and_correctness(names, truths, served)
+        legal = np.array([least_legal(names, entry)[0] for entry in predictions])
+        known = ~np.isnan(sure) & (legal >= least)
+        kept = _one_per_group([group for group, is_known in zip(groups, known, strict=True) if is_known])
+        return certified(sure[known][kept], right[known][kept], risk=risk, level=level)
+
+    bounds = {name: bound_on((name,)) for name in names}
+    return Confidence(temperatures=temperatures, bound=bound_on(names), bounds=bounds, legal=least)
 
 
 def _decided(form: Form, prediction: Prediction) -> Prediction:
@@ -97,11 +103,13 @@ def distributions_with_truth(
 
 
 def certainty_and_correctness(
-    form: Form, truths: Sequence[Values], predictions: Sequence[Prediction]
+    names: Sequence[str], truths: Sequence[Values], predictions: Sequence[Prediction]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """How sure each answer is (NaN if unknown), and whether all its observed closed fields are right: (examples,)."""
-    sure = [joint_probability(form, prediction) for prediction in predictions]
-    names = closed_fields(form)
+    """How sure each answer is of these closed fields (NaN if unknown), and whether all observed ones are right.
+
+    Both are (examples,).
+    """
+    sure = [joint_probability(names, prediction) for prediction in predictions]
     right = [
         prediction.error is None and all(prediction.values.get(name) == truth[name] for name in names if name in truth)
         for truth, prediction in zip(truths, predictions, strict=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
@@ -53,14 +53,16 @@ class Bound(Strict):
 
 
 class Confidence(Strict):
-    """The result of calibration: a temperature for each closed field, the bound, and the lowest legal probability.
+    """The result of calibration: a temperature for each closed field, the bounds, and the lowest legal probability.
 
+    `bound` is on whole answers, `bounds` on each closed field alone; none of them allows for the others.
     `legal`: a person is asked if the model gave less than this to what the form allows (see `least_legal`); 0 on the
-    cards of earlier versions.
+    cards of earlier versions, which have no `bounds` either.
     """
 
     temperatures: dict[str, float] = Field(description="of each closed field; above 1 if the model was overconfident")
     bound: Bound
+    bounds: dict[str, Bound] = Field(default_factory=dict)
     legal: float = 0.0
 
 
@@ -119,21 +121,20 @@ def before_tempering(form: Form, temperatures: Mapping[str, float]) -> Form:
     return form.model_copy(update={"thresholds": moved})
 
 
-def joint_probability(form: Form, prediction: Prediction) -> float | None:
-    """The probability that every closed field is right; None if the form has none, or the answer failed.
+def joint_probability(names: Sequence[str], prediction: Prediction) -> float | None:
+    """The probability that all these closed fields are right; None without any, or if the answer failed.
 
     Each field's distribution is conditional on the fields before it, so the product is their joint probability.
     """
-    names = closed_fields(form)
     found = [prediction.fields[name].probability for name in names if name in prediction.fields]
     if not names or len(found) < len(names) or None in found:
         return None
     return prod(value for value in found if value is not None)
 
 
-def least_legal(form: Form, prediction: Prediction) -> tuple[float, str]:
-    """The lowest probability, over the closed fields, of what the form allows, and the field; 1 if none is known."""
-    found = [(prediction.fields[name].legal, name) for name in closed_fields(form) if name in prediction.fields]
+def least_legal(names: Sequence[str], prediction: Prediction) -> tuple[float, str]:
+    """The lowest probability, over these fields, of what the form allows, and the field; 1 if none is known."""
+    found = [(prediction.fields[name].legal, name) for name in names if name in prediction.fields]
     return min(((legal, name) for legal, name in found if legal is not None), default=(1.0, ""))
 
 
@@ -148,26 +149,35 @@ def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -
 
 
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
-    """The prediction with calibrated distributions, and with the decision that the bound allows."""
+    """The prediction with calibrated distributions, and with the decisions that the bounds allow.
+
+    A prediction that is already left to a person, for what it is about, stays so in every field.
+    """
     if confidence is None or prediction.error is not None:
         return prediction
     prediction = at_temperatures(prediction, confidence.temperatures)
-    sure, threshold = joint_probability(form, prediction), confidence.bound.threshold
-    if prediction.decision != "answer":
-        return prediction
+    fields = dict(prediction.fields)
+    for name, bound in confidence.bounds.items():
+        if name in fields:
+            reason = prediction.reason or _doubt((name,), prediction, bound, confidence.legal)
+            fields[name] = replace(fields[name], decision="ask a person" if reason else "answer", reason=reason or None)
+    reason = prediction.reason or _doubt(closed_fields(form), prediction, confidence.bound, confidence.legal)
+    prediction = replace(prediction, fields=fields)
+    return prediction.doubted(reason) if reason else prediction
+
+
+def _doubt(names: Sequence[str], prediction: Prediction, bound: Bound, least: float) -> str:
+    """Why a person must decide on these closed fields; "" if the bound allows the answer."""
+    sure, fields = joint_probability(names, prediction), prediction.fields
     if sure is None:
-        return prediction.doubted("not every field has a probability")
-    if threshold is None:
-        return prediction.doubted(f"no bound: {confidence.bound.in_words}")
-    if sure < threshold:
-        fields = prediction.fields
-        unsure = min(closed_fields(form), key=lambda name: fields[name].probability or 0.0)
-        return prediction.doubted(
-            f"{unsure}: {fields[unsure].probability:.0%} sure, {sure:.2f} for the whole answer, below {threshold:.2f}"
-        )
-    legal, field = least_legal(form, prediction)
-    if legal < confidence.legal:
-        return prediction.doubted(
-            f"{field}: the model gave only {legal:.1%} to what the form allows, below {confidence.legal:.1%}"
-        )
-    return prediction
+        return "not every field has a probability" if len(names) > 1 else "no probability"
+    if bound.threshold is None:
+        return f"no bound: {bound.in_words}"
+    if sure < bound.threshold:
+        unsure = min(names, key=lambda name: fields[name].probability or 0.0)
+        whole = f", {sure:.2f} for the whole answer" if len(names) > 1 else ""
+        return f"{unsure}: {fields[unsure].probability:.0%} sure{whole}, below {bound.threshold:.2f}"
+    legal, field = least_legal(names, prediction)
+    if legal < least:
+        return f"{field}: the model gave only {legal:.1%} to what the form allows, below {least:.1%}"
+    return ""

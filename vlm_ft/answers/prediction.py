@@ -12,6 +12,8 @@ from pydantic import TypeAdapter
 Distribution = Mapping[str, float]
 """Option -> probability, summing to one."""
 
+Decision = Literal["answer", "ask a person"]
+
 
 @dataclass(frozen=True, slots=True)
 class FieldValue:
@@ -20,7 +22,8 @@ class FieldValue:
     `distribution` is over the options of a closed field, given the fields before it, or over the number of items in a
     list. `legal` is the probability that the model gave to what the form allows, before anything else was masked; it is
     low if the model favoured something else. `spread` is the standard deviation of each side of a box, in the box's
-    units. `items` describes the entries of a list's value.
+    units. `items` describes the entries of a list's value. `decision` is on this field alone, with the `reason` to ask
+    a person; None if the adapter is not calibrated.
     """
 
     value: Any
@@ -28,6 +31,8 @@ class FieldValue:
     legal: float | None = None
     spread: tuple[float, ...] | None = None
     items: tuple[Item, ...] | None = None
+    decision: Decision | None = None
+    reason: str | None = None
 
     @property
     def probability(self) -> float | None:
@@ -92,7 +97,7 @@ class Prediction:
     """
 
     fields: Mapping[str, FieldValue] = field(default_factory=dict)
-    decision: Literal["answer", "ask a person"] = "answer"
+    decision: Decision = "answer"
     reason: str = ""
     strange: float | None = None
     reward: float | None = None
@@ -120,7 +125,7 @@ class Prediction:
         mark.
         """
         own = {each.name: getattr(self, each.name) for each in fields(Prediction)}  # without a subclass's fields
-        text = json.dumps({**_without_missing(own), **extra}, indent=indent, ensure_ascii=False)
+        text = json.dumps({**_stated(own), **extra}, indent=indent, ensure_ascii=False)
         return text.encode("utf-8", "replace").decode("utf-8")
 
     @classmethod
@@ -132,16 +137,18 @@ class Prediction:
         return prediction
 
 
-def _without_missing(value: Any) -> Any:
-    """A prediction as plain data, without the figures of fields that were not computed."""
+def _plain(value: Any) -> Any:
     if is_dataclass(value):
-        value = {each.name: getattr(value, each.name) for each in fields(value)}
+        return _stated({each.name: getattr(value, each.name) for each in fields(value)})
     if isinstance(value, Mapping):
-        return {
-            key: _without_missing(entry) for key, entry in value.items() if entry is not None or key not in _FIGURES
-        }
-    return [_without_missing(entry) for entry in value] if isinstance(value, list | tuple) else value
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
-_FIGURES = frozenset({"distribution", "legal", "spread", "items", "strange", "reward", "probabilities"})
+def _stated(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataclass's entries as plain data, without what was not computed."""
+    return {key: _plain(entry) for key, entry in entries.items() if entry is not None or key not in _LEFT_OUT}
+
+
+_LEFT_OUT = {*FieldValue.__dataclass_fields__, "strange", "reward", "probabilities"} - {"value"}
 _CODEC = TypeAdapter(Prediction)

@@ -151,7 +151,8 @@ def agreement_of(form: Form, exact: Sequence[Prediction], fast: Sequence[Predict
     if len(pairs) < MIN_EXAMPLES:
         return None
     scores = [case_score(form, one.values, other) for one, other in pairs]
-    sure = [(joint_probability(form, one) or 0.0, joint_probability(form, other) or 0.0) for one, other in pairs]
+    names = closed_fields(form)
+    sure = [(joint_probability(names, one) or 0.0, joint_probability(names, other) or 0.0) for one, other in pairs]
     shift = sum(abs(one - other) for one, other in sure) / len(pairs)
     return Agreement(count=len(pairs), score=sum(scores) / len(pairs), shift=shift)
 

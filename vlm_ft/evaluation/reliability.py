@@ -10,13 +10,14 @@ from math import log
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from vlm_ft.answers.calibration import RISK, certainty_and_correctness, distributions_with_truth
 from vlm_ft.answers.confidence import FLOOR, Confidence, at_temperatures, closed_fields, tempered
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.intervals import RESAMPLES, Figure, clusters_of
 from vlm_ft.answers.kinds import Flag, Strict
-from vlm_ft.answers.prediction import Distribution, Prediction
+from vlm_ft.answers.prediction import Decision, Distribution, Prediction
 from vlm_ft.answers.task import Values
 
 BINS = 10
@@ -104,13 +105,18 @@ class Unaided(Strict):
 
 
 class Sureness(Strict):
-    """All figures about the reliability of one adapter's probabilities; `unaided` is None without closed fields."""
+    """All figures about the reliability of one adapter's probabilities.
+
+    `unaided` is about whole answers, None without closed fields; `unaided_fields` about each field by itself, empty if
+    the adapter is not calibrated.
+    """
 
     reliability: tuple[Reliability, ...]
     coverage: tuple[Coverage, ...]
     operating: tuple[OperatingPoint, ...]
     alarms: tuple[Alarm, ...] = ()
     unaided: Unaided | None = None
+    unaided_fields: dict[str, Unaided] = Field(default_factory=dict)
 
 
 def alarm(of: str, predictions: Sequence[Prediction], clusters: NDArray[np.int64]) -> Alarm | None:
@@ -133,7 +139,7 @@ def sureness_of(
     """The figures of every system that gives probabilities; `systems` holds their predictions by name."""
     temperatures = confidence.temperatures if confidence is not None else {}
     clusters = clusters_of(groups)
-    reliability, coverage, unaided = [], [], None
+    reliability, coverage, unaided, unaided_fields = [], [], None, {}
     for system, predictions in systems.items():
         for name in closed_fields(form):
             pairs, places = distributions_with_truth(name, truths, predictions)
@@ -144,12 +150,13 @@ def sureness_of(
                 before = [(tempered(found, 1 / temperatures[name]), true) for found, true in pairs]
                 reliability.append(_reliability(name, f"{system}, before fitting", before, members))
             reliability.append(_reliability(name, system, pairs, members))
-        sure, right = certainty_and_correctness(form, truths, predictions)
+        sure, right = certainty_and_correctness(closed_fields(form), truths, predictions)
         known = ~np.isnan(sure)
         if known.any():
             coverage.append(_coverage(system, sure[known], right[known], clusters[known]))
         if system == adapter and closed_fields(form):
-            unaided = _unaided(predictions, known, right, clusters)
+            unaided = _unaided([entry.decision for entry in predictions], known, right, clusters)
+            unaided_fields = _unaided_fields(form, truths, predictions, clusters)
         if known.any() and system == adapter:
             undone = {name: 1 / temperature for name, temperature in temperatures.items()}
             raw = systems.get(f"{system}, before fitting") or [at_temperatures(one, undone) for one in predictions]
@@ -167,17 +174,34 @@ def sureness_of(
         operating=tuple(operating),
         alarms=(false_alarms,) if false_alarms is not None else (),
         unaided=unaided,
+        unaided_fields=unaided_fields,
     )
 
 
+def _unaided_fields(
+    form: Form, truths: Sequence[Values], predictions: Sequence[Prediction], clusters: NDArray[np.int64]
+) -> dict[str, Unaided]:
+    found = {}
+    for name in closed_fields(form):
+        entries = [prediction.fields.get(name) for prediction in predictions]
+        decisions = [None if entry is None else entry.decision for entry in entries]
+        if any(decisions):
+            sure, right = certainty_and_correctness((name,), truths, predictions)
+            found[name] = _unaided(decisions, ~np.isnan(sure), right, clusters)
+    return found
+
+
 def _unaided(
-    predictions: Sequence[Prediction], known: NDArray[np.bool_], right: NDArray[np.bool_], clusters: NDArray[np.int64]
+    decisions: Sequence[Decision | None],
+    known: NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    clusters: NDArray[np.int64],
 ) -> Unaided:
     """`known`: whether it can be judged if an answer is `right`."""
-    let_through = np.array([entry.decision == "answer" for entry in predictions])
+    let_through = np.array([decision == "answer" for decision in decisions])
     judged = let_through & known
     return Unaided(
-        count=len(predictions),
+        count=len(decisions),
         answered=Figure.share(let_through, clusters),
         judged=int(judged.sum()),
         wrong=Figure.share(~right[judged], clusters[judged]) if judged.any() else None,

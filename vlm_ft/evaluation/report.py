@@ -18,7 +18,7 @@ from vlm_ft.answers.prediction import value_in_words
 from vlm_ft.evaluation.derived import in_words
 from vlm_ft.evaluation.evaluate import ADAPTER, CaseRow, Evaluation
 from vlm_ft.evaluation.pictures import Picture, pictures_of
-from vlm_ft.evaluation.reliability import Coverage
+from vlm_ft.evaluation.reliability import Coverage, Unaided
 from vlm_ft.evaluation.rivals import RIVALS
 from vlm_ft.inference.request import BASE
 from vlm_ft.pages import markdown_table, rendered
@@ -81,9 +81,12 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
         cells = [_ranged(entry.ece), f"{entry.band:.3f}", _ranged(entry.brier), _ranged(entry.log_loss)]
         rows.append([_inline(entry.field), entry.system, str(entry.count), *cells])
     yield from (markdown_table(["field", "system", *numbers], rows, numbers), "")
-    if (unaided := found.unaided) is not None:
-        wrong = f", of which {_ranged(unaided.wrong)} are wrong" if unaided.wrong is not None else ""
-        yield f"- {_ranged(unaided.answered)} of these examples are answered without a person{wrong}."
+    if found.unaided is not None:
+        yield f"- {_without_a_person(found.unaided)}."
+    if len(found.unaided_fields) > 1:
+        yield from (
+            f"- {_inline(name)} by itself: {_without_a_person(it)}." for name, it in found.unaided_fields.items()
+        )
     for curve in found.coverage:
         yield f"- {curve.by}: {_ranged(curve.at_risk)} of these examples could be answered with at most 5 % wrong."
     for point in found.operating:
@@ -94,6 +97,11 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
 
     for alarm in found.alarms:
         yield f"- {_inline(alarm.of)}: {_ranged(alarm.flagged)} of {alarm.count} flagged as unlike the training data."
+
+
+def _without_a_person(unaided: Unaided) -> str:
+    wrong = f", of which {_ranged(unaided.wrong)} are wrong" if unaided.wrong is not None else ""
+    return f"{_ranged(unaided.answered)} of these examples are answered without a person{wrong}"
 
 
 def _ranged(figure: Figure) -> str:

@@ -2,12 +2,13 @@
 
 | field of the form | columns |
 | --- | --- |
-| choice, flag, integer | `<field>`, and `<field>_probability` of the value if the adapter gives one |
+| choice, flag, integer | `<field>`, `<field>_probability`, `<field>_decision`, `<field>_reason` |
 | text | `<field>` |
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
 
-The columns of the form's derivations (`Result.columns`) come after those of its fields.
+A field's decision and reason are on this field alone; an adapter that is not calibrated has none. The columns of the
+form's derivations (`Result.columns`) come after those of its fields.
 
 Every table also has `path`, `sha256` (of the photo's file), `width`, `height` (pixels), `decision`, `reason`, `error`,
 `adapter`, `card` (the fingerprint of its card, which names the version) and `notice`, and `reward` if a reward model
@@ -37,6 +38,7 @@ import pyarrow.parquet as pq
 from vlm_ft.adapters import Card
 from vlm_ft.answers.derivations import Derivation
 from vlm_ft.answers.kinds import BoxKind, Choice, FieldSpec, Flag, Integer, Items, Kind, Text
+from vlm_ft.answers.prediction import FieldValue
 from vlm_ft.errors import DataError
 from vlm_ft.scoring.ledger import Row, ledger_files, ledger_path
 
@@ -94,7 +96,7 @@ def columns(card: Card, *, rated: bool = False) -> tuple[Column, ...]:
     taken = fixed | set(card.form.names)
     answer: list[Column] = []
     for field in card.form.fields:
-        for column in _answer_columns(field):
+        for column in _answer_columns(field, card):
             own = column.name == field.name and column.name not in fixed
             answer.append(column if own else _renamed(column, taken, "answer"))
     for entry in card.form.derivations:
@@ -143,28 +145,25 @@ def _notice(card: Card, row: Row) -> str:
     return f"{card.notice} Probabilities: {source}.".lstrip() if source else card.notice
 
 
-def _answer_columns(field: FieldSpec) -> list[Column]:
+def _answer_columns(field: FieldSpec, card: Card) -> list[Column]:
     name = field.name
 
-    def value(row: Row) -> Any:
-        return row.prediction.values.get(name)
+    def column(suffix: str, type_: pa.DataType, read: Callable[[FieldValue], Any]) -> Column:
+        def cell(row: Row) -> Any:
+            entry = row.prediction.fields.get(name)
+            return None if entry is None else read(entry)
 
-    def probability(row: Row) -> float | None:
-        entry = row.prediction.fields.get(name)
-        return None if entry is None else entry.probability
+        return Column(name + suffix, type_, cell)
 
-    def count(row: Row) -> int | None:
-        items = value(row)
-        return None if items is None else len(items)
-
-    column = Column(name, _arrow(field.kind), value)
-    match field.kind:
-        case Choice() | Flag() | Integer():
-            return [column, Column(f"{name}_probability", pa.float64(), probability)]
-        case Items():
-            return [column, Column(f"{name}_count", pa.int32(), count)]
-        case Text() | BoxKind():
-            return [column]
+    found = [column("", _arrow(field.kind), lambda entry: entry.value)]
+    if isinstance(field.kind, Items):
+        found.append(column("_count", pa.int32(), lambda entry: len(entry.value)))
+    if isinstance(field.kind, Choice | Flag | Integer):
+        found.append(column("_probability", pa.float64(), lambda entry: entry.probability))
+    if card.confidence is not None and name in card.confidence.bounds:
+        found.append(column("_decision", pa.string(), lambda entry: entry.decision))
+        found.append(column("_reason", pa.string(), lambda entry: entry.reason))
+    return found
 
 
 def _renamed(column: Column, taken: set[str], prefix: str) -> Column:

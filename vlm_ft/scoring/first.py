@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets_vision.placing import whole_file
-from vlm_ft.answers.confidence import joint_probability
+from vlm_ft.answers.confidence import closed_fields, joint_probability
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.inference.familiarity import unit_vectors
@@ -66,7 +66,7 @@ def write_first(
 
 def uncertainty(form: Form, prediction: Prediction) -> float:
     """The probability that some closed field is wrong, at least `MIN_WEIGHT`; 1 if there are no probabilities."""
-    sure = joint_probability(form, prediction)
+    sure = joint_probability(closed_fields(form), prediction)
     return 1.0 if sure is None else max(1 - sure, MIN_WEIGHT)
 
 

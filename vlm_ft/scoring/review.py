@@ -76,7 +76,7 @@ def _class(form: Form, prediction: Prediction) -> str:
 def _order(form: Form, row: Row) -> tuple[bool, str, float, float, str]:
     """A sort key: failures first, then by class, the strangest and then the least certain first."""
     prediction = row.prediction
-    strange, sure = prediction.strange or 0.0, joint_probability(form, prediction)
+    strange, sure = prediction.strange or 0.0, joint_probability(closed_fields(form), prediction)
     kind = _class(form, prediction)
     return kind != FAILED, kind, -max(strange, 1.0), 1.0 if sure is None else sure, row.path
 
