@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h of glibc
 
 
@@ -25,9 +27,19 @@ def keep_freed_memory() -> None:
 
 
 def return_freed_memory() -> None:
-    """Return freed memory to the system before a fork, whose child would otherwise keep a copy; only with glibc."""
+    """Return freed memory to the system; only with glibc."""
     if libc := _glibc():
         libc.malloc_trim(0)
+
+
+def return_freed_memory_if_scarce() -> None:
+    """Return freed memory to the system if less than a quarter of the machine's is available.
+
+    Batches of different lengths fragment what the process keeps, which then grows beyond the peak that it needs.
+    """
+    memory = psutil.virtual_memory()
+    if memory.available < memory.total / 4:
+        return_freed_memory()
 
 
 def _glibc() -> ctypes.CDLL | None:

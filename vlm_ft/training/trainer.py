@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from transformers import EarlyStoppingCallback, PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
+from vlm_ft.allocator import return_freed_memory_if_scarce
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.conversation import Batch
 from vlm_ft.recipe import Training
@@ -102,7 +103,7 @@ def trainer(
         data_collator=Collators(train, tune or train),
         train_dataset=Indices(order.cases),
         eval_dataset=Indices(len(tune.cases), training=False) if tune is not None else None,
-        callbacks=[*callbacks, *stopping, FollowEpoch(train, order), StopAtFaults(method)],
+        callbacks=[*callbacks, *stopping, FollowEpoch(train, order), StopAtFaults(method), ReturnMemory()],
     )
     new_trainer.remove_callback(PrinterCallback)
     return new_trainer
@@ -177,6 +178,14 @@ class Indices(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int | list[int]) -> dict[str, Any]:
         return {"cases": index if isinstance(index, list) else [index], "training": self.training}
+
+
+class ReturnMemory(TrainerCallback):  # type: ignore[misc]
+    """Returns freed memory to the system where it is scarce."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Called after each step."""
+        return_freed_memory_if_scarce()
 
 
 class FollowEpoch(TrainerCallback):  # type: ignore[misc]
