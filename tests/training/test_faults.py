@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -111,6 +113,24 @@ def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step
     with pytest.raises(RecipeError, match=r"4 rows do not fit into the GPU's memory; lower it"):
         train(recipe, tmp_path / "run", console=quiet)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_longest_batch_that_a_cpu_cannot_hold_is_reported_before_it_is_tried(
+    texts: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The memory of the longest batch is predicted from shorter ones, within a fifth."""
+    recipe = texts(splits={"train": 1.0, "tune": 0.0, "test": 0.0})
+    prepared = prepare(recipe)
+    model, train_rows = prepared.attached.model.train(), prepared.train
+    longest = max(train_rows.order(recipe.training).batches(), key=train_rows.order(recipe.training).tokens)
+    with rehearse.saved_for_backward() as saved:
+        rehearse.batch_loss(model, train_rows, train_rows([{"index": case} for case in longest]), "fp32")
+    for share, fits in ((1.25, True), (0.8, False)):
+        left = psutil.virtual_memory()._replace(available=share * sum(saved.values()))
+        monkeypatch.setattr(psutil, "virtual_memory", lambda left=left: left)
+        expected = nullcontext() if fits else pytest.raises(RecipeError, match=r"the longest batch takes about .* GiB")
+        with expected:
+            rehearse._check_longest(model, train_rows, recipe.training)
 
 
 @pytest.mark.parametrize("language", ["lora", "full"])

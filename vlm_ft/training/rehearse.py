@@ -8,7 +8,8 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psutil
@@ -19,9 +20,10 @@ from torch import Tensor, nn
 
 from datasets_vision.images import image_size
 from datasets_vision.source import SetAside
+from vlm_ft.allocator import return_freed_memory
 from vlm_ft.answers.form import Form
 from vlm_ft.bases.precision import Precision, autocast
-from vlm_ft.conversation import Batch, moved
+from vlm_ft.conversation import SHARED, Batch, moved
 from vlm_ft.data.cases import Case
 from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.lengths import Ruler
@@ -114,13 +116,16 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     """Time real forward and backward passes on typical batches, after one on the longest, without changing any weight.
 
     The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if the memory
-    does not suffice for a batch, or for the moments of AdamW, which the first step adds to the peak.
+    does not suffice for a batch, or for the moments of AdamW, which the first step adds to the peak. A CPU's memory is
+    checked before the longest batch too, since the system ends a process that takes too much.
     """
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
     before = peak_memory()
     try:
         with master_weights(model, settings.precision):
+            if not torch.cuda.is_available():
+                _check_longest(model, train, settings)
             steps, forwards = _timed(model, train, settings)
             added = moment_bytes(model)
     except torch.OutOfMemoryError as error:
@@ -133,6 +138,54 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
         raise RecipeError("training", problem, "train fewer weights (adapter), or lower batch_size")
     tune_batches = math.ceil(len(tune.cases) / settings.batch_size) if tune is not None else 0
     return Cost(statistics.mean(steps), tune_batches * statistics.mean(forwards), peak + added)
+
+
+def _check_longest(model: nn.Module, train: Collator, settings: Training) -> None:
+    """Raise `RecipeError` if the longest batch would not fit into a CPU's memory.
+
+    What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how.
+    """
+    model.train()
+    order = train.order(settings)
+    longest, typical, *_ = _batches(order)
+    shortest = min(order.batches(), key=order.tokens)
+    short, usual, long = (train([{"index": case} for case in batch]) for batch in (shortest, typical, longest))
+    needed = list[int]()
+    with torch.random.fork_rng():
+        for batch in (short, usual):
+            with saved_for_backward() as saved:
+                batch_loss(model, train, batch, settings.precision)
+            needed.append(sum(saved.values()))
+    grown, steps = needed[1] - needed[0], _positions(usual) - _positions(short)
+    slope = grown / steps if steps > 0 else needed[1] / _positions(usual)
+    return_freed_memory()  # so that it counts as available
+    expected = needed[1] + slope * (_positions(long) - _positions(usual))
+    available = psutil.virtual_memory().available
+    if expected > available:
+        problem = f"the longest batch takes about {expected / GIB:.1f} GiB, of {available / GIB:.1f} available"
+        remedy = "lower it and raise training.accumulate, or set training.batch_by: tokens"
+        raise RecipeError("training.batch_size", problem, remedy)
+
+
+def _positions(batch: Batch) -> int:
+    """The positions that a batch's pass computes: a prefix that its rows share counts once."""
+    rows, width = batch["input_ids"].shape
+    shared = batch.get(SHARED, 0)
+    return int(shared + rows * (width - shared))
+
+
+@contextmanager
+def saved_for_backward() -> Iterator[dict[int, int]]:
+    """The bytes of each storage that the forward passes within keep for the backward pass, by its address."""
+    saved = dict[int, int]()
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        yield saved
 
 
 def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
