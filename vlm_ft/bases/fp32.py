@@ -1,4 +1,4 @@
-"""The parts of a model that compute in fp32, also under bf16 autocast."""
+"""A convolutional tower computes in fp32, also under bf16 autocast."""
 
 from __future__ import annotations
 
@@ -6,37 +6,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from vlm_ft.bases.families import Family
-
-SDPA, NAME = "sdpa", "sdpa_in_fp32"
-
-
-def _attend(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, None]:
-    with torch.autocast(query.device.type, enabled=False):
-        output, _ = sdpa_attention_forward(module, query.float(), key.float(), value.float(), attention_mask, **options)
-    return output.to(query.dtype), None
-
-
-AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
-
-
-def attend_in_fp32(model: Any) -> None:
-    """Let the language model attend in fp32, if it uses PyTorch's attention; meant for training in bf16 on a CPU.
-
-    The backward pass of PyTorch's attention takes longer in bf16 than in fp32 there: 74 against 32 ms for 16 rows of
-    110 queries and 240 keys, nine heads of 64, on two cores of an Intel Xeon with AMX. With it, a training step of
-    `unfair_terms_tsv` takes 2.7 instead of 3.7 s, and one of `steel_surface_voc` 2.05 instead of 2.29 s.
-    """
-    text = model.config.get_text_config()
-    if text._attn_implementation == SDPA:
-        model.set_attn_implementation(NAME if text is model.config else {"text_config": NAME})
 
 
 def see_in_fp32(model: Any, family: Family) -> None:

@@ -1,4 +1,4 @@
-"""Trained weights in fp32, whatever the dtype of the base."""
+"""Trained weights in fp32, whatever the dtype of the base and of its inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from peft.tuners.lora.layer import LoraLayer
 from torch import nn
 
 from vlm_ft.bases.precision import Precision, uses_bf16
@@ -29,3 +30,13 @@ def master_weights(model: nn.Module, precision: Precision) -> Iterator[None]:
     for tensor, dtype in zip(short, dtypes, strict=True):
         tensor.grad = None
         tensor.data = tensor.data.to(dtype)
+
+
+def leave_casts_to_autocast(model: nn.Module) -> None:
+    """Keep PEFT from casting the inputs of low-rank matrices, which are in fp32, before autocast casts them back.
+
+    For a base in fp32 only, whose inputs suit the matrices without autocast, too.
+    """
+    for module in model.modules():
+        if isinstance(module, LoraLayer):
+            module.cast_input_dtype_enabled = False

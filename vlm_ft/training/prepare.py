@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import parse_flag_from_env
 
-from vlm_ft.bases.fp32 import attend_in_fp32
+from vlm_ft.bases.attention import attend_by_products
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head
@@ -23,6 +23,7 @@ from vlm_ft.lengths import Ruler
 from vlm_ft.recipe import Recipe, Training
 from vlm_ft.training.attach import Attached, attach, part_rates
 from vlm_ft.training.collate import Collator
+from vlm_ft.training.master_weights import leave_casts_to_autocast
 from vlm_ft.training.methods import Method, method_of
 from vlm_ft.training.order import square_root_visits
 from vlm_ft.training.projector import has_closed_values
@@ -97,7 +98,9 @@ def prepare(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
     if base.device.type == "cpu" and uses_bf16(training.precision):
-        attend_in_fp32(base.model)
+        attend_by_products(base.model)
+        if base.dtype == torch.float32:
+            leave_casts_to_autocast(attached.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_closed_values(dataset.form))
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
