@@ -28,6 +28,7 @@ from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.photo_decoder import PhotoDecoder
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
+from vlm_ft.scoring.progress import PROGRESS, read_progress
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.work.jobs import Job, Jobs
@@ -191,6 +192,9 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
+    progress = read_progress(work.jobs.folder / job["id"] / PROGRESS)
+    assert progress is not None
+    assert (progress.done, progress.total) == (3, 3)
     assert {row["card"] for row in rows} == {client.get("/v1/adapters").json()[0]["card"]}
     assert work.root is not None
     (work.root / "batch" / "c.png").write_bytes(photo(2))
