@@ -70,10 +70,7 @@ def score(
         check_folder(folder)
     place = adapter_folder(adapter)
     card = read_card(place)
-    if cluster:
-        engine: Predictor | Cluster = Cluster(place, base, workers)
-    else:
-        engine = _predictor(place, card, base, batch_size, server, reward, precision)
+    engine = _engine(place, card, base, batch_size, server, reward, precision, cluster, workers)
     decode = photo_decoder.shared().decoded if untrusted else decoded_here
     ordered = None
     if first and isinstance(engine, Engine):
@@ -124,7 +121,7 @@ def _check_options(
             raise DataError(option, problem, "leave it out")
 
 
-def _predictor(
+def _engine(
     place: Path,
     card: Card,
     base: str | None,
@@ -132,9 +129,13 @@ def _predictor(
     server: Endpoint | None,
     reward: Path | None,
     precision: Precision,
-) -> Predictor:
-    """The server if one is given, otherwise an engine in this process; `reward` rates its answers."""
+    cluster: bool,
+    workers: int | None,
+) -> Predictor | Cluster:
+    """The cluster or the server if one is given, otherwise an engine in this process; `reward` rates its answers."""
     predictor: Predictor
+    if cluster:
+        return Cluster(place, base, workers)
     if server is not None:
         predictor = RemoteEngine(card, server)
     else:
