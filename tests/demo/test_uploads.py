@@ -1,4 +1,4 @@
-"""Photos lose their metadata before the page learns that they were uploaded, however the app is served."""
+"""Photos lose their metadata before the page learns that they were uploaded."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from tests.datasets_vision.test_metadata import SECRET, photo
 ROUTE = "gradio_api/upload"
 
 
-@pytest.fixture(params=["alone", "mounted"])
-def client(request: pytest.FixtureRequest, known: Any) -> Iterator[httpx.Client]:
+@pytest.fixture
+def client(known: Any) -> Iterator[httpx.Client]:
     """Asks the app, whose uploads are deleted when it ends."""
-    if request.param == "alone":
-        with httpx.Client(base_url=request.getfixturevalue("address")) as client:
-            yield client
-    else:
-        with TestClient(mount(FastAPI(), build_app(known)), base_url="http://testserver/app/") as client:
-            yield client
+    with TestClient(mount(FastAPI(), build_app(known)), base_url="http://testserver/app/") as client:
+        yield client
 
 
 def test_uploads_are_without_metadata(client: httpx.Client, tmp_path: Path) -> None:
