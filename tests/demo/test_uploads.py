@@ -36,5 +36,15 @@ def test_uploads_are_without_metadata(client: httpx.Client, tmp_path: Path) -> N
         assert open_image(Path(path)).tobytes() == open_image(original).tobytes()
 
 
+def test_examples_are_without_metadata_too(known: Any, tmp_path: Path) -> None:
+    example = photo(tmp_path, "jpg")
+    blocks = build_app(known, {"plates": [example]})
+    kept = {Path(file) for block in blocks.blocks.values() for file in block.keep_in_cache}  # for the gallery, too
+    (asked,) = (file for file in kept if file.name == example.name)
+    assert SECRET.encode() in example.read_bytes()
+    assert not any(SECRET.encode() in file.read_bytes() for file in kept)
+    assert open_image(asked).tobytes() == open_image(example).tobytes()
+
+
 def test_a_refused_upload_is_refused_as_before(client: httpx.Client) -> None:
     assert client.post(ROUTE, content=b"no form").status_code == 400
