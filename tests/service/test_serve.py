@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
 import re
+import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -89,6 +92,24 @@ def test_both_commands_serve_the_app_with_examples_and_the_api(
     (port,) = re.findall(rf"the app: {HERE}:(\d+)/app\n", result.stderr)
     assert f"the API: {HERE}:{port}/docs\n" in result.stderr
     assert result.stderr.endswith("stopped\n")
+
+
+def test_ctrl_c_stops_it_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "service", lambda *_: (build_service(Known()), Known()))
+    printed, before = Console(file=io.StringIO(), width=200), signal.getsignal(signal.SIGTERM)
+
+    def interrupt() -> None:
+        while not (places := re.findall(r"the API: (\S+)/docs", printed.file.getvalue())):
+            time.sleep(0.01)
+        assert httpx.get(f"{places[0]}/readyz").status_code == 200
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    serving.serve(Options(adapters=[Path("run")]), printed)
+    thread.join()
+    signal.signal(signal.SIGTERM, before)
+    assert printed.file.getvalue().endswith("stopped\n")
 
 
 def test_a_port_that_is_taken_is_refused_or_by_default_passed_over() -> None:
