@@ -35,9 +35,10 @@ def demo(
     waiting: Waiting = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
-    """Serve the app on this machine, which answers about photos and texts.
+    """Serve the app, which answers about photos and texts.
 
-    The same as vlm-ft serve, with fewer options: it asks for no token, and the HTTP service is there, too.
+    Like vlm-ft serve, it also serves /v1/assess and the other addresses that /docs describes, but only on this machine,
+    and without tokens.
     """
     adapters = folders(adapter)  # a wrong folder is reported before the libraries are imported
     with large_imports():
