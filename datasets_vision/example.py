@@ -134,12 +134,18 @@ class Example:
 
 
 def photo_of(obj: LabelledObject, images: int) -> int:
-    """The index (from 0) of the image that shows an object, in an example with `images` images.
+    """The index (from 0) of the image that shows a labelled object, in an example with `images` images.
 
-    Taken from the object's attribute `photo` (from 1); the last image if that is missing or out of range.
+    The one that the label states, otherwise the last one.
     """
+    stated = stated_photo(obj, images)
+    return images - 1 if stated is None else stated
+
+
+def stated_photo(obj: LabelledObject, images: int) -> int | None:
+    """The index (from 0) that an object's attribute `photo` (from 1) states; None if missing or out of range."""
     stated = str(obj.attributes.get("photo"))
-    return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else images - 1
+    return int(stated) - 1 if re.fullmatch("[1-9][0-9]{0,3}", stated) and int(stated) <= images else None
 
 
 def box_area(box: Sequence[int] | None) -> int:

@@ -22,7 +22,7 @@ from vlm_ft.answers.verdict import verdict_of
 from .answer_view import NUMBER, visible
 from .answered import Answered
 from .derived_view import views
-from .photo_view import Mark, marks, shorten
+from .photo_view import Mark, marks, shorten, undrawn
 from .wording import in_words, option_in_words, percent, probability_in_words, title, verdict_in_words
 
 FONT = "DejaVu"
@@ -73,6 +73,7 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
         if isinstance(field.kind, Text):
             sheet.heading(title(field.name))
             sheet.paragraph(entry.value)
+    sheet.paragraph(undrawn(form, prediction, len(photos)), quiet=True)
     for view in views(form, prediction):
         _derived(sheet, view)
     return sheet.finished()

@@ -18,7 +18,7 @@ from vlm_ft.answers.verdict import verdict_of
 from .answered import Answered
 from .derived_view import derived_view
 from .markup import framed, section, table
-from .photo_view import PHOTO, Mark, colour, marks
+from .photo_view import PHOTO, Mark, colour, marks, undrawn
 from .wording import NO, YES, in_words, option_in_words, percent, referral, title, verdict_in_words, words
 
 MAX_BARS = 6
@@ -49,7 +49,9 @@ def answer_view(card: Card, prediction: Prediction, photos: int = 1) -> str:
         for field in card.form.fields
         if field.name in prediction.fields
     )
-    return framed(fields + _unplaced(card.form, prediction, photos) + derived_view(card.form, prediction))
+    remark = undrawn(card.form, prediction, photos)
+    below = f'<p class="rest">{escape(remark)}</p>' if remark else ""
+    return framed(fields + below + derived_view(card.form, prediction))
 
 
 def verdict_view(form: Form, prediction: Prediction) -> str:
@@ -128,16 +130,6 @@ def visible(field: FieldSpec, photos: int) -> FieldSpec:
     return field.model_copy(update={"kind": field.kind.model_copy(update={"fields": parts})})
 
 
-def _unplaced(form: Form, prediction: Prediction, photos: int) -> str:
-    """A remark if boxes are drawn on the last photo because the answer names no photo, or one that was not given."""
-    boxed = {field.name: field.kind for field in form.fields if isinstance(field.kind, Items) and field.kind.boxed}
-    named = [row.get(PHOTO) for name in boxed if name in prediction.fields for row in prediction.fields[name].value]
-    if photos < 2 or all(isinstance(number, int) and number <= photos for number in named):
-        return ""
-    reason = "names a photo that was not given" if any(named) else "does not say which photo it lies on"
-    return f'<p class="rest">A finding that {reason} is drawn on the last one.</p>'
-
-
 def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
     match field.kind:
         case Choice(options=options):
@@ -149,8 +141,8 @@ def _body(field: FieldSpec, entry: FieldValue, placed: Sequence[Mark]) -> str:
         case Text():
             return f'<p class="text">{escape(str(entry.value))}</p>'
         case BoxKind():
-            number = next(mark.number for mark in placed if mark.field == field.name)
-            return f"<p>{badge(number)} {_cell(field.kind, entry.value)}</p>"
+            numbers = "".join(badge(mark.number) for mark in placed if mark.field == field.name)
+            return f"<p>{numbers} {_cell(field.kind, entry.value)}</p>"
         case Items():
             return _items(field.name, field.kind, entry.value, placed)
 
@@ -206,15 +198,12 @@ def _bar(word: str, share: float, chosen: bool) -> str:
 def _items(name: str, kind: Items, rows: Sequence[Mapping[str, Any]], placed: Sequence[Mark]) -> str:
     if not rows:
         return '<p class="none">None listed.</p>'
-    numbers = {mark.index: mark.number for mark in placed if mark.field == name}
-    names = [*([NUMBER] if numbers else []), *(title(part.name) for part in kind.fields)]
-    return table(names, (_item(kind, row, numbers.get(index)) for index, row in enumerate(rows)))
-
-
-def _item(kind: Items, row: Mapping[str, Any], number: int | None) -> list[str]:
-    """The cells of a row."""
-    numbered = [] if number is None else [badge(number)]
-    return numbered + [_cell(part.kind, row.get(part.name)) for part in kind.fields]
+    numbers = {mark.index: badge(mark.number) for mark in placed if mark.field == name}
+    names = [title(part.name) for part in kind.fields]
+    cells = [[_cell(part.kind, row.get(part.name)) for part in kind.fields] for row in rows]
+    if not numbers:
+        return table(names, cells)
+    return table([NUMBER, *names], ([numbers.get(index, ""), *row] for index, row in enumerate(cells)))
 
 
 def badge(number: int) -> str:

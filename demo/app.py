@@ -1,8 +1,7 @@
 """The app: choose an adapter, give it photos or a text, and read its typed answer.
 
 blocks = build_app(engine, {"boards": [Path("board.jpg")]})
-launch(blocks)                 # by itself, on this machine
-mount(api, blocks)             # or inside a FastAPI application
+mount(api, blocks)
 """
 
 from __future__ import annotations
@@ -82,45 +81,35 @@ def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, hist
                 history_tab(history, work, tab)
 
 
-def launch(blocks: gr.Blocks, host: str = "127.0.0.1", port: int | None = None) -> str:
-    """Serve the app and return its address at once; `blocks.block_thread()` waits until it stops.
-
-    Without a port, the first free one from 7860 is used.
-    """
-    _, url, _ = blocks.launch(
-        server_name=host, server_port=port, prevent_thread_lock=True, share=False, quiet=True, **_settings()
-    )
-    return str(url)
-
-
 def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
     """Mount the app at /app of a FastAPI application; `auth` is a dependency that returns the user or None."""
     blocks.has_launched = True  # otherwise, Gradio accepts the path of any file on the server as an upload
-    gr.mount_gradio_app(api, blocks, "/app", auth_dependency=auth, show_error=False, **_settings())
+    theme = gr.themes.Default(
+        primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")
+    ).set(  # dark enough for white text
+        color_accent="*primary_700",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_cancel_background_fill="#b91c1c",
+        button_cancel_background_fill_dark="#b91c1c",
+        button_cancel_background_fill_hover="#991b1b",
+        button_cancel_background_fill_hover_dark="#991b1b",
+    )
+    gr.mount_gradio_app(
+        api,
+        blocks,
+        "/app",
+        auth_dependency=auth,
+        show_error=False,
+        max_file_size=LARGEST_UPLOAD,
+        css=CSS,
+        theme=theme,
+        head=FIXES,
+        footer_links=[],
+        ssr_mode=False,
+        run_history=False,  # by default, the browser stores what was asked and answered
+        app_kwargs={"middleware": [Middleware(WithoutMetadata)]},
+    )
     return api
-
-
-def _settings() -> dict[str, Any]:
-    """What both ways of serving the app share; Gradio adds to it."""
-    return {
-        "max_file_size": LARGEST_UPLOAD,
-        "css": CSS,
-        "theme": gr.themes.Default(
-            primary_hue="blue", font=FONT, font_mono=("ui-monospace", "Consolas", "monospace")
-        ).set(  # dark enough for white text
-            color_accent="*primary_700",
-            button_primary_background_fill="*primary_700",
-            button_primary_background_fill_dark="*primary_700",
-            button_primary_background_fill_hover="*primary_800",
-            button_primary_background_fill_hover_dark="*primary_800",
-            button_cancel_background_fill="#b91c1c",
-            button_cancel_background_fill_dark="#b91c1c",
-            button_cancel_background_fill_hover="#991b1b",
-            button_cancel_background_fill_hover_dark="#991b1b",
-        ),
-        "head": FIXES,
-        "footer_links": [],
-        "ssr_mode": False,
-        "run_history": False,  # by default, the browser stores what was asked and answered
-        "app_kwargs": {"middleware": [Middleware(WithoutMetadata)]},
-    }

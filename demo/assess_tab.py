@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 from PIL.Image import Image
 
+from datasets_vision.metadata import remove_metadata
 from vlm_ft.adapters import Card
 from vlm_ft.errors import UserError
 from vlm_ft.inference.request import Predictor
@@ -134,6 +135,8 @@ def _example_photos(pictures: Mapping[Path, Image], photos: gr.File, example: gr
     named = [(picture, path.name) for path, picture in pictures.items()]
     shown = gallery(value=named, label="Or choose an example", columns=3, allow_preview=False)
     files = [photos.move_resource_to_block_cache(path) for path in pictures]
+    for file in files:
+        remove_metadata(Path(file))  # as from an upload
     photos.keep_in_cache.update(files)
 
     def selected(clicked: gr.SelectData) -> tuple[list[str], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import Any
 
@@ -15,7 +15,7 @@ from vlm_ft.adapters import Card
 from vlm_ft.answers.kinds import BoxKind, Items
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.errors import DataError
-from vlm_ft.inference.request import Predictor, Request
+from vlm_ft.inference.request import Predictor, Request, new_case
 
 from .answer_view import badge, notice_view, visible
 from .derived_view import views
@@ -32,11 +32,12 @@ EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The answer of one adapter, or of the base with an adapter's form."""
+    """The answer of one adapter, or of the base with an adapter's form. `case`: its number in the decision log."""
 
     name: str
     card: Card
     prediction: Prediction
+    case: str
 
     @property
     def marks(self) -> list[Mark]:
@@ -109,9 +110,10 @@ def compare(
     for name in like:
         column = BARE if len(like) == 1 else f"{BARE}, asked as {name}"
         asked.append((column, cards[name], Request((photo,), form=cards[name].form, like=name, by=by)))
-    answers = predictor.predict([request for *_, request in asked])
+    requests = [replace(request, case=new_case().number) for *_, request in asked]
     columns = [
-        Column(name, answer.card or card, answer) for (name, card, _), answer in zip(asked, answers, strict=True)
+        Column(name, answer.card or card, answer, str(request.case))
+        for (name, card, _), request, answer in zip(asked, requests, predictor.predict(requests), strict=True)
     ]
     placed = [(column.name, column.marks) for column in columns]
     pictures = [(drawn(photo, boxes), name) for name, boxes in placed if boxes]
@@ -119,7 +121,7 @@ def compare(
 
 
 def comparison_view(columns: Sequence[Column]) -> str:
-    """A row for the decision, for each field and for each derived result; answers that differ are marked."""
+    """A row for the decision, each field, each derived result and the case; fields that differ are marked."""
     rows = [["Decision", *(_decision(column.prediction) for column in columns)]]
     for name in dict.fromkeys(name for column in columns for name in column.card.form.names):
         differs = " <small>differs</small>" if len({column.compared(name) for column in columns} - {None}) > 1 else ""
@@ -128,6 +130,7 @@ def comparison_view(columns: Sequence[Column]) -> str:
     for heading in dict.fromkeys(heading for found in derived for heading in found):
         cells = (escape(found[heading].headline) if heading in found else "" for found in derived)
         rows.append([escape(heading), *cells])
+    rows.append(["Case", *(escape(column.case) for column in columns)])
     notices = dict.fromkeys(column.card.notice for column in columns)
     return framed(table(["", *(column.name for column in columns)], rows) + "".join(map(notice_view, notices)))
 

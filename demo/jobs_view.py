@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from vlm_ft.runs import Run, stored
-from vlm_ft.scoring.progress import last_printed
+from vlm_ft.scoring.progress import PROGRESS, read_progress
 from vlm_ft.training.plan import Plan
 from vlm_ft.work.jobs import Job, Kind
 from vlm_ft.work.workplace import Workplace
@@ -101,7 +101,8 @@ def _progress(work: Workplace, job: Job) -> Progress | None:
     if job.state != "running":
         return None
     if job.kind == "score":
-        return last_printed(work.jobs.log(job.id))
+        scored = read_progress(work.jobs.folder / job.id / PROGRESS)
+        return (scored.done, scored.total) if scored is not None else None
     run = Run(work.jobs.folder / job.id / job.out)
     if job.kind != "train" or not run.plan.is_file():
         return None

@@ -11,7 +11,7 @@ import gradio as gr
 from PIL.Image import Image
 
 from datasets_vision import drawing
-from datasets_vision.example import Box, LabelledObject, photo_of
+from datasets_vision.example import Box, LabelledObject, stated_photo
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import BoxKind, FieldSpec, Items
 from vlm_ft.answers.prediction import Prediction
@@ -30,6 +30,11 @@ LABEL_SHARE = 0.032  # of the longer side: legible if the photo is as wide as a 
 
 MAX_LABEL = 24  # characters
 
+UNDRAWN = (
+    "Boxes without a number are not drawn: the answer does not say which of these photos they lie on. To see them, ask "
+    "about each photo separately."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
@@ -44,15 +49,22 @@ class Mark:
 
 
 def marks(form: Form, prediction: Prediction, photos: int = 1) -> list[Mark]:
-    """Every box of an answer about this many photos, numbered consecutively in the order of the form."""
+    """The boxes of an answer about this many photos, numbered consecutively in the order of the form.
+
+    Those of which it does not say on which of several photos they lie are left out.
+    """
     found: list[Mark] = []
-    for field in form.fields:
-        if field.name not in prediction.fields:
-            continue
-        for index, item in enumerate(_boxed(field, prediction.fields[field.name].value)):
+    for field, index, item in _boxes(form, prediction):
+        photo = 0 if photos == 1 else stated_photo(item, photos)
+        if photo is not None:
             assert item.box is not None
-            found.append(Mark(field.name, index, len(found) + 1, item.name, item.box, photo_of(item, photos)))
+            found.append(Mark(field, index, len(found) + 1, item.name, item.box, photo))
     return found
+
+
+def undrawn(form: Form, prediction: Prediction, photos: int) -> str:
+    """Why boxes of an answer about several photos are left out of `marks`; "" if none are."""
+    return UNDRAWN if photos > 1 and len(marks(form, prediction, photos)) < len(_boxes(form, prediction)) else ""
 
 
 def numbers_photos(form: Form) -> bool:
@@ -96,6 +108,16 @@ def shorten(text: str, longest: int = MAX_LABEL) -> str:
     """The text on one line, at most `longest` characters."""
     line = " ".join(text.split())
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def _boxes(form: Form, prediction: Prediction) -> list[tuple[str, int, LabelledObject]]:
+    """Each box of an answer, with its field and its place there."""
+    answered = [field for field in form.fields if field.name in prediction.fields]
+    return [
+        (field.name, index, item)
+        for field in answered
+        for index, item in enumerate(_boxed(field, prediction.fields[field.name].value))
+    ]
 
 
 def _boxed(field: FieldSpec, value: Any) -> list[LabelledObject]:

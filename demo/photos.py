@@ -86,7 +86,11 @@ def photo_taken(photos: gr.File) -> gr.Image:
 
 
 def small(path: Path, side: int) -> Image:
-    """The picture in a file, with at most `side` pixels per side. Raises `DataError` if it cannot be read."""
+    """The picture in a file, with at most `side` pixels per side, without metadata.
+
+    Raises `DataError` if it cannot be read.
+    """
     picture = open_image(path, largest=side * side)
     picture.thumbnail((side, side))
+    picture.info = {name: fact for name, fact in picture.info.items() if name == "icc_profile"}
     return picture

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from vlm_ft.demo.assess_tab import Examples
 
 from datasets_vision.synthetic import DOMAINS
 from tests.demo.conftest import assess
@@ -17,6 +16,7 @@ from vlm_ft.errors import DataError, RecipeError
 from vlm_ft.experiments import trial
 from vlm_ft.inference.engine import Engine
 from vlm_ft.recipe import Recipe
+from vlm_ft.serving import Options
 from vlm_ft.tasks import TASKS
 from vlm_ft.training.run import train
 
@@ -37,7 +37,7 @@ class Tour:
         self.trained: list[str] = []
         self.most = 1  # adapters that are trained before it is stopped
         self.adapters: Sequence[Path] = ()
-        self.examples: Examples = {}
+        self.examples: dict[str, list[Path | str]] = {}
 
     def run(self, *more: str) -> None:
         tour.run(self.out, [PHOTOS, TEXTS], [*self.settings, *more], with_app=True, console=self.console)
@@ -48,8 +48,9 @@ class Tour:
         self.trained.append(recipe.name)
         return train(recipe, folder, **options)
 
-    def serve(self, adapters: Sequence[Path], *, examples: Examples, console: Console) -> None:
-        self.adapters, self.examples = adapters, examples
+    def serve(self, options: Options, console: Console) -> None:
+        assert isinstance(options.examples, dict)
+        self.adapters, self.examples = options.adapters, options.examples
 
 
 @pytest.fixture(scope="module")

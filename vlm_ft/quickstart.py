@@ -11,7 +11,6 @@ from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.adapters import ADAPTER
-from vlm_ft.demo.run import serve
 from vlm_ft.errors import DataError
 from vlm_ft.evaluation.calibrate import calibrate_trained
 from vlm_ft.evaluation.run import evaluate_run
@@ -19,6 +18,7 @@ from vlm_ft.experiments.first_steps import add_first_steps
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import RECIPES, load_recipe
 from vlm_ft.scoring.run import score
+from vlm_ft.serving import Options, serve
 from vlm_ft.training.run import train
 
 RECIPE = "quickstart_surfaces"
@@ -63,7 +63,7 @@ def run(
     console.print(f"scores   {out / 'scores.csv'}", markup=False)
     console.print(f"adapter  {out / 'run' / ADAPTER}", markup=False)
     if with_app:
-        serve([folder], examples=new, console=console)
+        serve(Options(adapters=[folder], examples=new), console)
     else:
         console.print(f"the app  vlm-ft demo --adapter {shlex.quote(str(folder))}", markup=False)
 

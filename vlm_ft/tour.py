@@ -12,13 +12,13 @@ from datasets_vision.example import path_of
 from datasets_vision.source import read
 from datasets_vision.synthetic.domains import DOMAINS, Pictures
 from datasets_vision.synthetic.writing import write_set
-from vlm_ft.demo.run import serve
 from vlm_ft.errors import DataError
 from vlm_ft.experiments.first_steps import add_first_steps
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.experiments.trial import trial
 from vlm_ft.recipe import RECIPES, Recipe, load_recipe
 from vlm_ft.runs import Run
+from vlm_ft.serving import Options, serve
 from vlm_ft.tasks import task_of
 
 TOUR = {
@@ -88,7 +88,7 @@ def run(
         sheet.write(figures)
     if with_app:
         examples = {task: examples_of(recipe, out) for task, recipe in chosen.items()}
-        serve([run.adapter for run in runs.values()], examples=examples, console=console)
+        serve(Options(adapters=[run.adapter for run in runs.values()], examples=examples), console)
     else:
         console.print("the same command without --no-app opens the app")
 

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
 from vlm_ft.demo.answer_view import answer_view, head_view
 from vlm_ft.demo.answered import Answered
-from vlm_ft.demo.app import build_app, launch
+from vlm_ft.demo.app import build_app, mount
 from vlm_ft.demo.asking import Given, ask
 
 from tests import cards
 from tests.forms import whole_form
+from tests.service.servers import running
 from vlm_ft.adapters import Card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.task import Task
@@ -88,5 +90,5 @@ def photo(tmp_path: Path) -> Path:
 def address(known: Known, photo: Path) -> Iterator[str]:
     """A running app's address."""
     blocks = build_app(known, {"plates": [photo], "contracts": ["Audits are allowed once a year."]})
-    yield launch(blocks)
-    blocks.close()
+    with running(mount(FastAPI(), blocks)) as (host, port):
+        yield f"http://{host}:{port}/app/"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import httpx
 import numpy as np
 import pydicom
 import pytest
@@ -16,20 +15,26 @@ from fastapi.testclient import TestClient
 from fpdf import FPDF
 from gradio_client import Client, handle_file
 from PIL import Image
-from vlm_ft.demo.answer_view import overview
+from vlm_ft.demo.answer_pdf import answer_pdf
+from vlm_ft.demo.answer_view import answer_view, overview
 from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
 from vlm_ft.demo.asking import MAX_TEXT, Given, ask
 from vlm_ft.demo.assess_tab import APART, ONE_CASE, _usual
 from vlm_ft.demo.card_view import card_view
 from vlm_ft.demo.compare_tab import compare
 from vlm_ft.demo.handlers import errors_shown
+from vlm_ft.demo.photo_view import UNDRAWN
 from vlm_ft.demo.photos import MAX_PHOTOS
 
 from datasets_vision.images import open_image
-from tests.demo.conftest import assess
+from tests.demo.conftest import assess, card_of
+from tests.demo.test_downloads import text_of
+from tests.forms import form_of
+from vlm_ft.answers.kinds import BoxKind
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
 from vlm_ft.inference.request import Attributed
+from vlm_ft.tasks import TASKS
 
 
 def test_a_photo_is_answered(known: Any, photo: Path) -> None:
@@ -68,13 +73,36 @@ def test_each_box_is_on_its_own_photo(known: Any, photo: Path, tmp_path: Path) -
     assert len(first.getcolors(1 << 20)) > 1
     assert second.getcolors() == [(200 * 300, (255, 255, 255))]
     assert "Photo</th>" in html
-    assert "drawn on the last one" not in html
+    assert UNDRAWN not in html
     assert "Photo</th>" not in assess(known, "plates", [str(photo)], None)[1]  # a single photo needs no number
-    found[0]["photo"] = 3
-    (first, second), html, _ = assess(known, "plates", [str(photo), str(other)], None)
-    assert len(first.getcolors(1 << 20)) == 1
-    assert len(second.getcolors(1 << 20)) > 1
-    assert "names a photo that was not given" in html
+
+
+@pytest.mark.parametrize("numbers_photos", [True, False])
+def test_a_box_on_an_unknown_photo_is_not_drawn_and_the_answer_says_so(
+    known: Any, photo: Path, numbers_photos: bool
+) -> None:
+    found = [{"kind": "scratch", "severity": "minor", "box": [100, 100, 900, 900]} for _ in range(2)]
+    if numbers_photos:
+        found[0] |= {"photo": 3}
+        found[1] |= {"photo": 2}
+    answer = Prediction({"findings": FieldValue(found)})
+    known.predict = lambda requests: [Attributed.to(known.cards["plates"], answer)]
+    pictures, html, answered = assess(known, "plates", [str(photo)] * 2, None)
+    assert [len(picture.getcolors(1 << 20)) > 1 for picture in pictures] == [False, numbers_photos]
+    assert [mark.index for mark in answered.marks] == [1] * numbers_photos
+    assert UNDRAWN in html
+    assert UNDRAWN in " ".join(text_of(answer_pdf(answered, pictures)).split())
+    _, html, answered = assess(known, "plates", [str(photo)], None)
+    assert [mark.index for mark in answered.marks] == [0, 1]
+    assert UNDRAWN not in html
+
+
+def test_a_single_box_is_not_drawn_on_one_of_several_photos() -> None:
+    card = card_of(TASKS["product_defects"]).model_copy(update={"form": form_of(place=BoxKind())})
+    answer = Prediction({"place": FieldValue([100, 100, 900, 900])})
+    alone, among = (answer_view(card, answer, photos) for photos in (1, 2))
+    assert ("badge" in alone, UNDRAWN in alone) == (True, False)
+    assert ("badge" in among, UNDRAWN in among) == (False, True)
 
 
 def test_scans_are_opened_as_in_scoring(known: Any, tmp_path: Path) -> None:
@@ -280,8 +308,4 @@ def test_the_app_can_be_mounted_in_a_service(known: Any) -> None:
     with TestClient(mount(FastAPI(), build_app(known))) as client:
         assert client.get("/app/").status_code == 200
         assert client.get("/").status_code == 404
-        assert client.get("/app/config").json()["run_history"] is False
-
-
-def test_the_browser_is_told_to_store_no_questions_and_answers(address: str) -> None:
-    assert httpx.get(f"{address}config").json()["run_history"] is False
+        assert client.get("/app/config").json()["run_history"] is False  # the browser stores no questions and answers

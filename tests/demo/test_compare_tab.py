@@ -56,6 +56,15 @@ def test_the_base_fills_in_each_form(known: Any, photo: Path) -> None:
     assert [request.adapter for request in known.asked] == ["plates"]
 
 
+def test_each_answer_is_shown_with_the_case_number_of_the_decision_log(known: Any, photo: Path) -> None:
+    _, columns = compare(known, [str(photo)], ["plates", "hostile"], base=True)
+    logged = [request.case for request in known.asked]
+    assert None not in logged
+    assert len(set(logged)) == 3
+    shown = Markup(comparison_view(columns)).text
+    assert all(case in shown for case in logged)
+
+
 def test_answers_that_differ_are_marked(known: Any, photo: Path) -> None:
     pictures, columns = compare(known, [str(photo)], ["plates", "hostile"], base=False)
     assert [caption for _, caption in pictures] == ["plates", "hostile"]
@@ -80,7 +89,7 @@ FOUND = [("scratch", "major", 5), ("chip", "minor", 0)]
 )
 def test_items_are_compared_by_all_their_values_in_any_order(found: list[tuple[str, str, int]], differs: bool) -> None:
     columns = [
-        Column("one", card_of(TASKS["product_defects"]), Prediction({"findings": FieldValue(items)}))
+        Column("one", card_of(TASKS["product_defects"]), Prediction({"findings": FieldValue(items)}), "1")
         for items in (_items(FOUND), _items(found))
     ]
     assert ("Findings differs" in Markup(comparison_view(columns)).text) is differs
@@ -92,7 +101,7 @@ def _items(found: list[tuple[str, str, int]]) -> list[dict[str, Any]]:
 
 def test_an_empty_text_differs_from_another() -> None:
     card = card_of(TASKS["legal_documents"])
-    columns = [Column(text, card, Prediction({"summary": FieldValue(text)})) for text in ("", "Audits.")]
+    columns = [Column(text, card, Prediction({"summary": FieldValue(text)}), "1") for text in ("", "Audits.")]
     assert "Summary differs" in Markup(comparison_view(columns)).text
 
 

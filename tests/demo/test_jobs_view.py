@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 from vlm_ft.demo.jobs_view import _progress_of, _table
 from vlm_ft.demo.train_tab import _shown
 
@@ -14,8 +16,10 @@ from tests.demo.test_views import Markup
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.runs import Run, store
+from vlm_ft.scoring.progress import PROGRESS, shown
+from vlm_ft.scoring.score import Progress
 from vlm_ft.training.plan import Plan
-from vlm_ft.work.jobs import LOG, Jobs, Kind
+from vlm_ft.work.jobs import Jobs, Kind
 from vlm_ft.work.workplace import PREFLIGHT, RUN, Workplace
 
 
@@ -43,7 +47,8 @@ def states(work: Workplace) -> str:
 def test_the_photos_that_are_scored_are_counted(work: Workplace) -> None:
     place = running(work, "score", "scores.csv")
     assert " of " not in states(work)
-    (place / LOG).write_text("loading\nscored 16 of 1000, 2.5 images/s\nscored 120 of 1000, 3.1 images/s\n")
+    with shown(Console(file=io.StringIO()), place / PROGRESS) as show:
+        show(Progress(120, 1000, 0, 3.1))
     assert "running, 120 of 1000" in states(work)
     work.jobs._running = None
     assert " of " not in states(work)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from vlm_ft.demo.app import build_app, mount
 from vlm_ft.demo.error_browser import LEGEND
 
 from tests.command_here import start_here
+from tests.service.servers import running
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.scoring.first import FIRST
@@ -49,15 +47,8 @@ def address(work: Workplace, tmp_path: Path) -> Iterator[str]:
     predictor = Recorded(Current(open_engine([], work.registry, None), work.registry), Meter(), log)
     api = build_service(predictor, work=work)
     mount(api, build_app(predictor, work=work, history=log.search))
-    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    (listening,) = server.servers[0].sockets
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}/app/"
-    server.should_exit = True
-    thread.join(30)
+    with running(api) as (host, port):
+        yield f"http://{host}:{port}/app/"
     work.jobs.close()
 
 

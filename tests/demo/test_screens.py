@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from PIL import Image
-from vlm_ft.demo.app import build_app, launch
+from vlm_ft.demo.app import build_app, mount
 
 from datasets_vision.source import Source, read
 from datasets_vision.synthetic import write_set
 from tests.demo.conftest import Known
+from tests.service.servers import running
 from vlm_ft.adapters import PEFT_FILES
 from vlm_ft.answers.confidence import Bound, Confidence
 from vlm_ft.answers.form import Form
@@ -185,8 +187,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Jobs, "_next", lambda _: None)
         blocks = app_with_everything(tmp_path_factory.mktemp("everything"))
-        yield launch(blocks)
-        blocks.close()
+        with running(mount(FastAPI(), blocks)) as (host, port):
+            yield f"http://{host}:{port}/app/"
 
 
 @pytest.fixture(scope="module")

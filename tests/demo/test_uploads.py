@@ -1,4 +1,4 @@
-"""Photos lose their metadata before the page learns that they were uploaded, however the app is served."""
+"""Photos lose their metadata before the page learns that they were uploaded."""
 
 from __future__ import annotations
 
@@ -18,15 +18,11 @@ from tests.datasets_vision.test_metadata import SECRET, photo
 ROUTE = "gradio_api/upload"
 
 
-@pytest.fixture(params=["alone", "mounted"])
-def client(request: pytest.FixtureRequest, known: Any) -> Iterator[httpx.Client]:
+@pytest.fixture
+def client(known: Any) -> Iterator[httpx.Client]:
     """Asks the app, whose uploads are deleted when it ends."""
-    if request.param == "alone":
-        with httpx.Client(base_url=request.getfixturevalue("address")) as client:
-            yield client
-    else:
-        with TestClient(mount(FastAPI(), build_app(known)), base_url="http://testserver/app/") as client:
-            yield client
+    with TestClient(mount(FastAPI(), build_app(known)), base_url="http://testserver/app/") as client:
+        yield client
 
 
 def test_uploads_are_without_metadata(client: httpx.Client, tmp_path: Path) -> None:
@@ -38,6 +34,16 @@ def test_uploads_are_without_metadata(client: httpx.Client, tmp_path: Path) -> N
     for path, original in zip(stored, paths, strict=True):
         assert SECRET.encode() not in Path(path).read_bytes()
         assert open_image(Path(path)).tobytes() == open_image(original).tobytes()
+
+
+def test_examples_are_without_metadata_too(known: Any, tmp_path: Path) -> None:
+    example = photo(tmp_path, "jpg")
+    blocks = build_app(known, {"plates": [example]})
+    kept = {Path(file) for block in blocks.blocks.values() for file in block.keep_in_cache}  # for the gallery, too
+    (asked,) = (file for file in kept if file.name == example.name)
+    assert SECRET.encode() in example.read_bytes()
+    assert not any(SECRET.encode() in file.read_bytes() for file in kept)
+    assert open_image(asked).tobytes() == open_image(example).tobytes()
 
 
 def test_a_refused_upload_is_refused_as_before(client: httpx.Client) -> None:

@@ -196,6 +196,8 @@ def test_outputs_that_would_replace_each_other_are_refused(
     page, order = (tmp_path / name if name else None for name in (review, first))
     with pytest.raises(DataError, match=says):
         score(photos, tmp_path / "adapter", tmp_path / "out.csv", review=page, first=order)
+    with pytest.raises(DataError, match=says):
+        score(photos, tmp_path / "adapter", tmp_path / "out.csv", review=page, progress=order)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def photo(red: int = 200, form: str = "JPEG") -> bytes:
 @contextmanager
 def running(api: FastAPI) -> Iterator[tuple[str, int]]:
     """Serve in a thread of this process, and yield the host and port."""
-    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

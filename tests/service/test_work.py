@@ -9,7 +9,6 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,20 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
+from rich.console import Console
 
 from tests.command_here import CommandHere, start_here
 from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
-from vlm_ft.cli.service import service
 from vlm_ft.errors import DataError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.photo_decoder import PhotoDecoder
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
+from vlm_ft.scoring.progress import PROGRESS, read_progress
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
+from vlm_ft.serving import Options, service
 from vlm_ft.work.jobs import Job, Jobs
 from vlm_ft.work.memory import PROCESS, Need
 from vlm_ft.work.tokens import Right, Tokens, add_token
@@ -153,13 +154,12 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
 
 
 def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
-    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet: Console
 ) -> None:
     monkeypatch.setattr(Jobs, "_next", lambda _: None)
     Registry(tmp_path / "adapters").add("parts", run_of("fast_vlm"))
-    options: Any = {"tokens": None, "log": None, "with_app": False, "base": None, "memory": None, "waiting": 4}
-    options |= {"precision": "fp32", "uploads_kept": timedelta(1)}
-    api, predictor = service([], tmp_path / "adapters", tmp_path / "work", None, **options)
+    options = Options(registry=tmp_path / "adapters", work=tmp_path / "work", with_app=False)
+    api, predictor = service(options, quiet)
     with TestClient(api, base_url=HERE) as client:
         sent = {"archive": ("a.png", photo(1))}
         scored = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()
@@ -191,6 +191,9 @@ def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace)
     assert job["state"] == "done", job["log"]
     rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
     assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
+    progress = read_progress(work.jobs.folder / job["id"] / PROGRESS)
+    assert progress is not None
+    assert (progress.done, progress.total) == (3, 3)
     assert {row["card"] for row in rows} == {client.get("/v1/adapters").json()[0]["card"]}
     assert work.root is not None
     (work.root / "batch" / "c.png").write_bytes(photo(2))

@@ -214,6 +214,9 @@ def score(
         Path | None,
         typer.Option(help="also list the photos to review first: uncertain, unlike each other and the training data"),
     ] = None,
+    progress: Annotated[
+        Path | None, typer.Option(help="also keep the progress in this JSON file, for other programs")
+    ] = None,
     engine: Annotated[
         str | None,
         typer.Option(help="openai:URL: an OpenAI-compatible server runs the model; its key is in OPENAI_API_KEY"),
@@ -251,6 +254,7 @@ def score(
         text=text,
         review=review,
         first=first,
+        progress=progress,
         server=server_of(engine, model, adapter),
         reward=reward,
         precision=precision,

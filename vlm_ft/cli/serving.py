@@ -10,9 +10,16 @@ import typer
 
 from vlm_ft.allocator import large_imports
 from vlm_ft.cli.options import Adapters, BasePlace, BatchSize, PrecisionOption, RegistryFolder, console, folders
-from vlm_ft.errors import RecipeError
 
 app = typer.Typer()
+
+
+Examples = Annotated[Path | None, typer.Option(help="a folder of photos to try in the app")]
+Memory = Annotated[int | None, typer.Option(min=0, help="MiB of adapters to keep loaded [default: all]")]
+Waiting = Annotated[
+    int, typer.Option(min=1, help="maximum requests in progress; others are refused. Each may hold 0.3 GB of photos")
+]
+MIB = 1 << 20
 
 
 @app.command()
@@ -22,32 +29,33 @@ def demo(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="the port [default: the first free one from 7860]")
     ] = None,
-    examples: Annotated[Path | None, typer.Option(help="a folder of example images")] = None,
+    examples: Examples = None,
     base: BasePlace = None,
-    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters to keep loaded [default: all]")] = None,
-    waiting: Annotated[int, typer.Option(min=1, help="maximum requests in progress; others are refused")] = 64,
+    memory: Memory = None,
+    waiting: Waiting = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
-    """Serve the app, which answers about photos and texts."""
+    """Serve the app, which answers about photos and texts.
+
+    Like vlm-ft serve, it also serves /v1/assess and the other addresses that /docs describes, but only on this machine,
+    and without tokens.
+    """
     adapters = folders(adapter)  # a wrong folder is reported before the libraries are imported
     with large_imports():
-        from vlm_ft.demo.run import serve
-        from vlm_ft.service.app import THIS_MACHINE
+        from vlm_ft.serving import Options
+        from vlm_ft.serving import serve as run
 
-    if host not in THIS_MACHINE:
-        remedy = "use vlm-ft serve --tokens, which includes the app"
-        raise RecipeError(f"--host {host}", "others could reach the app, which asks for no token", remedy)
-    serve(
-        adapters,
-        base=base,
+    options = Options(
+        adapters=adapters,
         host=host,
         port=port,
         examples=examples,
-        memory=memory * 2**20 if memory is not None else None,
+        base=base,
+        memory=memory * MIB if memory is not None else None,
         waiting=waiting,
         precision=precision,
-        console=console(),
     )
+    run(options, console())
 
 
 @app.command()
@@ -74,12 +82,10 @@ def serve(
         Path | None, typer.Option(help="append a line per answer to this file, with hashes of the inputs")
     ] = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
+    examples: Examples = None,
     base: BasePlace = None,
-    memory: Annotated[int | None, typer.Option(min=0, help="MiB of adapters to keep loaded [default: all]")] = None,
-    waiting: Annotated[
-        int,
-        typer.Option(min=1, help="maximum requests in progress; others are refused. Each may hold 0.3 GB of photos"),
-    ] = 16,
+    memory: Memory = None,
+    waiting: Waiting = 16,
     keep_uploads: Annotated[
         float, typer.Option(min=0, help="with --work: days after a job until what was uploaded for it is deleted")
     ] = 7,
@@ -92,26 +98,27 @@ def serve(
     """
     adapters = folders(adapter or [])  # a wrong folder is reported before the libraries are imported
     with large_imports():
-        from vlm_ft.cli.service import check_options, service
-        from vlm_ft.service.server import run
+        from vlm_ft.serving import Options
+        from vlm_ft.serving import serve as run
 
-    check_options(host, tokens, adapters, registry, work, root)
-    api, predictor = service(
-        adapters,
-        registry,
-        work,
-        root,
+    options = Options(
+        adapters=adapters,
+        registry=registry,
+        work=work,
+        root=root,
+        host=host,
+        port=port,
         tokens=tokens,
         log=log,
         with_app=app_,
-        uploads_kept=timedelta(days=keep_uploads),
+        examples=examples,
         base=base,
-        memory=memory * 2**20 if memory is not None else None,
+        memory=memory * MIB if memory is not None else None,
         waiting=waiting,
+        uploads_kept=timedelta(days=keep_uploads),
         precision=precision,
     )
-    console().print(f"{', '.join(predictor.cards)}: http://{host}:{port}/docs  (Ctrl-C stops it)", highlight=False)
-    run(api, host, port)
+    run(options, console())
 
 
 @app.command()

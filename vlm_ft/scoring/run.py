@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import rich.progress
 from rich.console import Console
 
 from datasets_vision.endpoint import Endpoint
@@ -23,8 +20,8 @@ from vlm_ft.reward_model import RewardModel
 from vlm_ft.scoring.cluster import Cluster
 from vlm_ft.scoring.export import check_beside, check_target
 from vlm_ft.scoring.first import write_first
-from vlm_ft.scoring.progress import printed
-from vlm_ft.scoring.score import Progress, ScoreReport, score_folder
+from vlm_ft.scoring.progress import shown
+from vlm_ft.scoring.score import ScoreReport, score_folder
 from vlm_ft.scoring.units import check_folder, decoded_here
 
 SHOWN = 10  # the maximum number of set-aside images in the summary
@@ -42,6 +39,7 @@ def score(
     text: str | None = None,
     review: Path | None = None,
     first: Path | None = None,
+    progress: Path | None = None,
     server: Endpoint | None = None,
     reward: Path | None = None,
     precision: Precision = "fp32",
@@ -52,10 +50,10 @@ def score(
     """Score every image below `folder` with an adapter (an adapter or run folder), and write a table to `out`.
 
     See `score_folder` for the table, for resuming, and for `by_case`, `text` and `review`. `base`: the base, if it is
-    not where the adapter's card says. `console`: for progress and a summary. `first`: see `write_first`. `server`: an
-    OpenAI-compatible server that runs the model instead of this process; with `cluster`, the `workers` of a Ray cluster
-    do. `reward`: the folder of a reward model that scores the answers. `untrusted`: decode each photo in another
-    process, within a time limit, and print no photo's name.
+    not where the adapter's card says. `console`: for progress and a summary. `first`: see `write_first`. `progress`: a
+    JSON file that also has the progress. `server`: an OpenAI-compatible server that runs the model instead of this
+    process; with `cluster`, the `workers` of a Ray cluster do. `reward`: the folder of a reward model that scores the
+    answers. `untrusted`: decode each photo in another process, within a time limit, and print no photo's name.
 
     Raises `DataError` for options that exclude each other, and for outputs that cannot be written or would replace each
     other; otherwise, what `score_folder` raises.
@@ -67,20 +65,17 @@ def score(
     console = console or Console(stderr=True)
     _check_options(by_case, text, first, server, reward, precision, cluster, workers, untrusted)
     check_target(out)
-    check_beside(out, review, first)
+    check_beside(out, review, first, progress)
     if text is None:
         check_folder(folder)
     place = adapter_folder(adapter)
     card = read_card(place)
-    if cluster:
-        engine: Predictor | Cluster = Cluster(place, base, workers)
-    else:
-        engine = _predictor(place, card, base, batch_size, server, reward, precision)
+    engine = _engine(place, card, base, batch_size, server, reward, precision, cluster, workers)
     decode = photo_decoder.shared().decoded if untrusted else decoded_here
     ordered = None
     if first and isinstance(engine, Engine):
         ordered = partial(write_first, first, engine, card.name, folder, decode=decode)
-    with _shown(console) as show:
+    with shown(console, progress) as show:
         report = score_folder(
             engine,
             card.name,
@@ -126,7 +121,7 @@ def _check_options(
             raise DataError(option, problem, "leave it out")
 
 
-def _predictor(
+def _engine(
     place: Path,
     card: Card,
     base: str | None,
@@ -134,9 +129,13 @@ def _predictor(
     server: Endpoint | None,
     reward: Path | None,
     precision: Precision,
-) -> Predictor:
-    """The server if one is given, otherwise an engine in this process; `reward` rates its answers."""
+    cluster: bool,
+    workers: int | None,
+) -> Predictor | Cluster:
+    """The cluster or the server if one is given, otherwise an engine in this process; `reward` rates its answers."""
     predictor: Predictor
+    if cluster:
+        return Cluster(place, base, workers)
     if server is not None:
         predictor = RemoteEngine(card, server)
     else:
@@ -164,28 +163,3 @@ def _print_summary(report: ScoreReport, console: Console, what: str, review: Pat
         console.print(f"  … and {len(report.set_aside) - SHOWN} more; see the column `error`")
     for note in report.notes:
         console.print(f"  note: {note}", markup=False)
-
-
-@contextmanager
-def _shown(console: Console) -> Iterator[Callable[[Progress], None]]:
-    """Show a progress bar, or lines if there is no terminal; yields the function that updates it."""
-    if not console.is_terminal:
-        yield printed(console)
-        return
-    with rich.progress.Progress(
-        rich.progress.TextColumn("scoring"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("left"),
-        rich.progress.TimeRemainingColumn(),
-        rich.progress.TextColumn("{task.description}"),
-        console=console,
-    ) as bar:
-        task = bar.add_task("", total=None)
-
-        def show(state: Progress) -> None:
-            aside = f"{state.set_aside} set aside, " if state.set_aside else ""
-            rate = f"{aside}{state.images_per_second:.1f} images/s"
-            bar.update(task, completed=state.done, total=state.total, description=rate)
-
-        yield show

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -97,34 +97,55 @@ def score_folder(
     card = _card(predictor, adapter, reads_text=text is not None)
     check_target(out)
     source = _source(folder, out, by_case, text)
-    identity = adapter_identity(card, adapter_folder)
-    if isinstance(predictor, Rated):
-        identity += "+" + adapter_identity(predictor.judge.card, predictor.judge.folder)
-    with Ledger(ledger_path(out), adapter, identity, folder) as ledger:
+    with Ledger(ledger_path(out), adapter, _identity(predictor, card, adapter_folder), folder) as ledger:
         ledger.expect(source.entries())
         run = _Run(ledger, progress)
-        try:
-            answers = (
-                predictor.answers if isinstance(predictor, Cluster) else partial(answers_here, predictor, decode=decode)
-            )
-            for rows in answers(source, _unanswered(source, ledger, run), adapter, batch_size):
-                ledger.record(rows)
-                run.add(rows)
-            run.report_progress()
+        with _resumable(run, out):
+            _answer(predictor, source, ledger, run, adapter, batch_size, decode)
             write_table(out, card, ledger.rows(), rated=isinstance(predictor, Rated))
             if review is not None:
                 write_review(review, card, ledger.rows(), None if text else folder, decode)
             if finished is not None:
                 finished(ledger.rows())
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"stopped with {run.done} of {run.total} answers in {ledger_path(out)}; "
-                "run the same command again to resume"
-            ) from None
         notes = list(source.notes)
         if gone := ledger.gone:
             notes.append(f"rows of earlier runs whose photos or texts have been removed are left out: {gone}")
         return run.report(out, notes)
+
+
+def _answer(
+    predictor: Predictor | Cluster,
+    source: Photos | Texts,
+    ledger: Ledger,
+    run: _Run,
+    adapter: str,
+    batch_size: int,
+    decode: Decode,
+) -> None:
+    """Answer what has no answer yet, and record each batch."""
+    answers = predictor.answers if isinstance(predictor, Cluster) else partial(answers_here, predictor, decode=decode)
+    for rows in answers(source, _unanswered(source, ledger, run), adapter, batch_size):
+        ledger.record(rows)
+        run.add(rows)
+    run.report_progress()
+
+
+@contextmanager
+def _resumable(run: _Run, out: Path) -> Iterator[None]:
+    """If the run is interrupted, say how to resume it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"stopped with {run.done} of {run.total} answers in {ledger_path(out)}"
+        raise KeyboardInterrupt(f"{kept}; run the same command again to resume") from None
+
+
+def _identity(predictor: Predictor | Cluster, card: Card, folder: Path | None) -> str:
+    """The identity of the adapter and, if a reward model rates its answers, of that, too."""
+    identity = adapter_identity(card, folder)
+    if isinstance(predictor, Rated):
+        identity += "+" + adapter_identity(predictor.judge.card, predictor.judge.folder)
+    return identity
 
 
 def _source(folder: Path, out: Path, by_case: bool, text: str | None) -> Photos | Texts:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
+import socket
 import sys
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
@@ -16,20 +18,26 @@ GRACE = 25
 """Seconds for requests in progress once the service is told to stop; Kubernetes kills after 30."""
 
 
-def run(api: FastAPI, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM; requests in progress are answered. Raises `RecipeError` if the port is taken."""
+FIRST_PORT, PORTS = 7860, 100
+"""The first port that is tried if none is given, and how many are."""
+
+
+def listen(host: str, port: int | None = None) -> socket.socket:
+    """A socket that listens; without a port, on the first free one. Raises `RecipeError` if there is none."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for tried in range(FIRST_PORT, FIRST_PORT + PORTS) if port is None else (port,):
+        with suppress(OSError):
+            return socket.create_server((host, tried), family=family)
+    place = f"--host {host}" if port is None else f"--port {port}"
+    raise RecipeError(place, "in use, or not an address of this machine", "choose another")
+
+
+def run(api: FastAPI, listening: socket.socket) -> None:
+    """Serve until SIGINT, which is raised again, or SIGTERM, which exits; requests in progress are answered."""
     # uvicorn raises the signal again once all are answered; by default, it would end the process without any clean-up
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    config = uvicorn.Config(api, host=host, port=port, log_level="warning", timeout_graceful_shutdown=GRACE)
-    server = _Server(config, api)
-    try:
-        server.run()
-    except SystemExit as error:  # uvicorn has logged why
-        if not server.started:
-            raise RecipeError(
-                f"--port {port}", "in use, or not an address of this machine", "choose another"
-            ) from error
-        raise
+    config = uvicorn.Config(api, log_level="warning", timeout_graceful_shutdown=GRACE)
+    _Server(config, api).run([listening])
 
 
 class _Server(uvicorn.Server):

@@ -22,6 +22,7 @@ from vlm_ft.review.next_recipe import reviews_of
 from vlm_ft.review.store import Reviews
 from vlm_ft.runs import RECIPE
 from vlm_ft.scoring.first import FIRST
+from vlm_ft.scoring.progress import PROGRESS
 from vlm_ft.tasks import task_of
 from vlm_ft.work.archives import unpack_data, unpack_photos
 from vlm_ft.work.jobs import LOG, Job, Jobs
@@ -70,7 +71,7 @@ class Workplace:
             adapter, out = self.current(card), f"scores.{table}"
             title = f"{card.name} {adapter.number}: {folder or f'{len(files)} files'}"
             arguments = ["score", str(photos), "--adapter", str(adapter.folder.resolve()), "--out", out]
-            options = ["--review", REVIEW, "--first", FIRST, "--untrusted"]
+            options = ["--review", REVIEW, "--first", FIRST, "--progress", PROGRESS, "--untrusted"]
             return self.jobs.submit(place, "score", title, [*arguments, *options], out, by, self._need())
 
     def current(self, card: Card) -> Version:
