@@ -120,7 +120,7 @@ def _shared(train: Collator) -> int:
         first.setdefault(form, index)
         last[form] = index
     batch = train([{"index": index} for index in sorted({*first.values(), *last.values()})])
-    return min(batch.get(SHARED, 0), *(prompt for prompt, _ in train.lengths))
+    return min([int(batch.get(SHARED, 0)), *(prompt for prompt, _ in train.lengths)])
 
 
 def _check_launch(recipe: Recipe, method: Method) -> None:
