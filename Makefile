@@ -14,10 +14,11 @@ tour: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
-# What takes longer than the tests: kills while scoring, training and serving, work on a cluster, overload, a large
-# ledger, a step with the recipe that each real set gets, and the matrix of families.
+# What takes longer than the tests: kills while scoring, training and serving, work on a cluster and with DeepSpeed,
+# overload, a large ledger, a step with the recipe that each real set gets, and the matrix of families.
 soak: $(READY)
-	$(BIN)/python -m pytest tests/soak/cluster.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,deepspeed]'
+	$(BIN)/python -m pytest tests/soak/cluster.py tests/soak/deepspeed_launch.py
 	$(BIN)/python -m tests.soak.scoring --out recipes/benchmarks/soak.json
 	$(BIN)/python -m tests.soak.training --out recipes/benchmarks/soak.json
 	$(BIN)/python -m tests.soak.serving --out recipes/benchmarks/soak.json

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from setuptools import Distribution
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +40,17 @@ def test_everything_is_installed_below_two_names(installed: set[Path]) -> None:
             top, *rest = file.relative_to(ROOT).parts
             assert Path(BELOW.get(top, top), *rest) in installed
     assert {file.parts[0] for file in installed} == {"vlm_ft", "datasets_vision"}
+
+
+def test_every_dependency_has_a_tested_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    tested = {
+        canonicalize_name(name): version
+        for name, version in (line.split("==") for line in (ROOT / "constraints.txt").read_text().split())
+    }
+    for entry in chain(project["dependencies"], *project["optional-dependencies"].values()):
+        needed = Requirement(entry)
+        assert tested[canonicalize_name(needed.name)] in needed.specifier
 
 
 def test_one_version_is_released() -> None:

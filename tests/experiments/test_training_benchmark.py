@@ -72,5 +72,5 @@ def test_a_method_is_timed_against_trl(
 
 @pytest.mark.parametrize("only", ["pairs", "intents-score", "none"])
 def test_what_a_base_cannot_learn_is_not_timed_on_it(only: str, tmp_path: Path, quiet: Console) -> None:
-    with pytest.raises(ModelError, match=f"random-152k: {only} is not timed on it; choose intents$"):
+    with pytest.raises(ModelError, match=f"random-152k: {only} is not timed on it; choose intents or intents-others$"):
         benchmark_training("random-152k", tmp_path / "training.json", "the command", quiet, only=only)

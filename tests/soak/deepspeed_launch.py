@@ -1,6 +1,6 @@
 """With the shipped settings for DeepSpeed, two processes train like one: ``pytest tests/soak/deepspeed_launch.py``.
 
-DeepSpeed is no dependency of ours: ``pip install deepspeed``.
+``make soak`` installs the extra: ``pip install 'vlm-ft[deepspeed]'``.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
@@ -16,6 +17,7 @@ from rich.console import Console
 from torch.utils.data import BatchSampler
 
 from tests.training.test_run import tensors, train_until
+from vlm_ft.conversation import SHARED
 from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.order import ByLength, square_root_visits
@@ -24,6 +26,15 @@ from vlm_ft.training.run import train
 from vlm_ft.training.trainer import FollowEpoch
 
 RANDOM = random.Random(0)
+
+
+@pytest.fixture
+def varied_texts(tmp_path: Path) -> dict[str, Any]:
+    """Settings for data of 16 texts that begin with different letters, and differ much in length."""
+    (data := tmp_path / "data").mkdir()
+    rows = [f"{chr(97 + at)} {'any ' * (at**2 // 2)}text\t{'audit' if at % 2 else 'notice'}" for at in range(16)]
+    (data / "rows.tsv").write_text("\n".join(["text\tclause_type", *rows]) + "\n", encoding="utf-8")
+    return {"task": "legal_documents", "data": [{"path": str(data)}], "fields": None, "splits": {"test": 0.0}}
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
@@ -90,16 +101,39 @@ def test_batches_by_tokens_are_as_many_and_the_largest_is_smaller(count: int) ->
         assert smaller <= (largest if count < 100 else 0.5 * largest)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_batches_by_tokens_count_what_a_step_computes(
+    checkpointing: bool, recipe_of: Callable[..., Recipe], varied_texts: dict[str, Any]
+) -> None:
+    """The constant part of the prompts counts once a batch, unless recomputing activations needs it in each row."""
+    own = {"batch_by": "tokens", "batch_size": 3, "checkpointing": checkpointing}
+    recipe = recipe_of("qwen3", **varied_texts, training=own)
+    train = prepare(recipe).train
+    order = train.order(recipe.training)
+    for cases in order:
+        batch = train([{"index": case} for case in cases])
+        length, once = batch["input_ids"].shape[1], 0 if checkpointing else batch.get(SHARED, 0)
+        assert order.tokens(cases) == once + len(cases) * (length - once)
+    assert (train.shared > 0) != checkpointing
+
+
+def test_batches_by_tokens_are_smaller_if_the_shared_ones_count_once() -> None:
+    lengths = [(300 + int(RANDOM.lognormvariate(4, 1)), 3) for _ in range(2000)]
+    once, each = (ByLength(lengths, 16, seed=0, by_tokens=True, shared=shared) for shared in (300, 0))
+    assert len(once.batches()) == len(each.batches())
+    assert max(map(once.tokens, once)) < 0.8 * max(map(once.tokens, each))
+
+
 def test_a_resumed_run_batches_by_tokens_as_an_uninterrupted_one(
-    recipe_of: Callable[..., Recipe], quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: Callable[..., Recipe],
+    varied_texts: dict[str, Any],
+    quiet: Console,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is killed within its second epoch of three."""
-    (data := tmp_path / "data").mkdir()
-    rows = [f"{'Any ' * (number**2 // 2)}text {number}.\t{'audit' if number % 2 else 'notice'}" for number in range(16)]
-    (data / "rows.tsv").write_text("\n".join(["text\tclause_type", *rows]) + "\n", encoding="utf-8")
-    own = {"task": "legal_documents", "data": [{"path": str(data)}], "fields": None, "splits": {"test": 0.0}}
     training = {"batch_by": "tokens", "epochs": 3, "max_steps": None, "batch_size": 3, "evaluations": 9}
-    recipe = recipe_of("qwen3", **own, training=training)
+    recipe = recipe_of("qwen3", **varied_texts, training=training)
     order = prepare(recipe).train.order(recipe.training)
     assert len({len(batch) for batch in order}) > 1
     train(recipe, tmp_path / "unbroken", console=quiet)

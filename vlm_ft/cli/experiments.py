@@ -175,8 +175,9 @@ def benchmark(
         str | None,
         typer.Option(
             "--only",
-            help="train: time only the steps of intents, photos, pairs (DPO) or answers (GRPO), or the way to a score: "
-            "intents-score or waste-score [default: all that the base has]",
+            help="train: time only the steps of intents, intents-others (against LLaMA-Factory and ms-swift), photos, "
+            "pairs (DPO) or answers (GRPO), or the way to a score: intents-score or waste-score [default: all that the "
+            "base has]",
         ),
     ] = None,
     rounds: Annotated[
@@ -202,9 +203,11 @@ def benchmark(
 ) -> None:
     """Time answers, training steps or the HTTP service.
 
-    Answers are compared with those of transformers' `generate` under the same grammar, training with TRL's. Both need
-    the data sets of the recipes steel_surface_voc and customer_intents_csv; answers also need the drawings of
-    synthetic_car_damage, and training the data set of waste_sorting_folders.
+    Answers are compared with those of transformers' `generate` under the same grammar, training with TRL's and, on the
+    base's language model alone, with that of LLaMA-Factory and ms-swift. At the first call, pip installs each of these
+    two in an environment of its own; one that cannot be installed is left out. Both benchmarks need the data sets of
+    the recipes steel_surface_voc and customer_intents_csv; answers also need the drawings of synthetic_car_damage, and
+    training the data set of waste_sorting_folders.
     """
     from vlm_ft.experiments.decoder_benchmark import benchmark as time_decoder
     from vlm_ft.experiments.service_benchmark import benchmark_service

@@ -6,6 +6,9 @@ SFT and DPO learn whole answers, so that the losses agree; the time of this proj
 decisions, is listed as well. An epoch of SFT has few batches, so sorting by length saves less here than in a real run.
 Every step of DPO sees the same pairs, so that its losses can be compared while they fall.
 
+LLaMA-Factory and ms-swift train in environments of their own (see `rival_environments`), without checkpointing, and
+the language model alone, since they do not know the class of `compact`. So does this project, for comparison.
+
 Other workloads train until a score is reached; see `time_to_score`.
 """
 
@@ -15,6 +18,7 @@ import statistics
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +27,7 @@ from rich.console import Console
 
 from vlm_ft.bases.published import WIDE, benchmark_base
 from vlm_ft.errors import ModelError
+from vlm_ft.experiments.rival_environments import RIVALS, language_alone, train_rival
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.experiments.time_to_score import RACES, run_race
 from vlm_ft.experiments.training_contestants import Course, Times, apart, corrected, matmul_peak, ours
@@ -36,23 +41,25 @@ OURS, DECISIONS, DEFAULT, BEST = "vlm_ft", "vlm_ft on decisions", "TRL's default
 
 @dataclass(frozen=True)
 class Workload:
-    """What is trained, and the goals: how many times as fast as TRL a step should be.
+    """What is trained, and the goals: how many times as fast as each rival a step should be.
 
-    `repeats`: whether all steps learn the same rows.
+    `repeats`: whether all steps learn the same rows. `alone`: whether the base's language model is trained without the
+    rest of it.
     """
 
     name: str
     method: Methods
     recipe: str
     settings: tuple[str, ...]
-    goals: Mapping[str, float]
+    goals: Mapping[str, float | None]
     repeats: bool = False
     learning_rate: float = STANDSTILL
+    alone: bool = False
 
     @property
     def contestants(self) -> tuple[str, ...]:
         """The contestants that can learn it: GRPO has no loss on whole answers, since it samples only the decisions."""
-        return (OURS, DEFAULT, BEST) if self.method == "grpo" else (OURS, DECISIONS, DEFAULT, BEST)
+        return (OURS, *self.goals) if self.method == "grpo" else (OURS, DECISIONS, *self.goals)
 
     def load(self, base: str, name: str) -> Recipe:
         """Its recipe for a contestant."""
@@ -68,9 +75,11 @@ class Workload:
 
 
 INTENTS = Workload("27 intents", "sft", "customer_intents_csv", ("training.batch_size=16",), {DEFAULT: 10.0, BEST: 8.0})
+OTHERS = replace(INTENTS, name="27 intents, the language model alone", goals=dict.fromkeys(RIVALS), alone=True)
 FOURFOLD = {DEFAULT: 4.0, BEST: 4.0}
 WORKLOADS = {
     "intents": INTENTS,
+    "intents-others": OTHERS,
     "photos": Workload("photos", "sft", "steel_surface_voc", ("training.batch_size=8",), {DEFAULT: 3.0, BEST: 2.0}),
     "pairs": Workload(
         "pairs on photos",
@@ -85,15 +94,7 @@ WORKLOADS = {
         "8 answers to each photo", "grpo", "steel_surface_voc", ("training.batch_size=2", "policy.answers=8"), FOURFOLD
     ),
 }
-WIDE_WORKLOADS = {"intents": replace(INTENTS, goals={DEFAULT: 8.0, BEST: 4.0})}
-
-
-@dataclass(frozen=True)
-class Turn:
-    """The times of a contestant's turn, and its peak memory in bytes."""
-
-    times: Times
-    peak: int
+WIDE_WORKLOADS = {"intents": replace(INTENTS, goals={DEFAULT: 8.0, BEST: 4.0}), "intents-others": OTHERS}
 
 
 def benchmark_training(
@@ -118,24 +119,44 @@ def benchmark_training(
     with benchmark_base(base) as place:
         for name in (only,) if only else (*workloads, *races):
             if name in workloads:
-                _measure(workloads[name], base, place, rounds or ROUNDS, steps or STEPS, sheet)
+                _measure(workloads[name], base, place, rounds or ROUNDS, steps or STEPS, sheet, console)
             else:
                 run_race(races[name], base, place, sheet, rounds=rounds, steps=steps)
             sheet.write(out)
 
 
-def _measure(workload: Workload, base: str, place: str, rounds: int, timed: int, sheet: Sheet) -> None:
-    """Let the contestants take turns. `place`: where the base is. `timed`: the timed steps of a turn."""
-    turns: dict[str, list[Turn]] = {name: [] for name in workload.contestants}
-    for _ in range(rounds):
-        for name in turns:
-            turns[name].append(_turn(name, place, workload, timed))
+def _turns(workload: Workload, place: str, rounds: int, steps: int, console: Console) -> dict[str, list[Times]]:
+    """Let the contestants take turns. `place`: where the base is. `steps`: those of a turn that are timed.
+
+    A rival that cannot be installed, or cannot train, is left out with a message that says why.
+    """
+    turns = {name: list[Times]() for name in workload.contestants}
+    with language_alone(place) if workload.alone else nullcontext(place) as base:
+        for name in [*turns] * rounds:
+            try:
+                if name in turns:
+                    turns[name].append(_turn(name, base, workload, steps))
+            except ModelError as error:
+                if name not in RIVALS:
+                    raise
+                del turns[name]
+                console.print(f"left out: {error}", markup=False, highlight=False)
+    return turns
+
+
+def _measure(
+    workload: Workload, base: str, place: str, rounds: int, timed: int, sheet: Sheet, console: Console
+) -> None:
+    """Record the figures of a workload, if it has any rival. `timed`: the timed steps of a turn."""
+    turns = _turns(workload, place, rounds, timed, console)
+    if turns.keys().isdisjoint(workload.goals):
+        return
     title, pairs = f"{base}: {workload.name}", workload.method == "dpo"
     unit = "a pair" if pairs else "a step"
     units = timed * (workload.load(place, OURS).training.batch_size if pairs else 1)
-    steps = {name: statistics.mean(turn.times.steps for turn in found) / units for name, found in turns.items()}
-    before = statistics.mean(turn.times.before for turn in turns[OURS]) / units
-    for rival, goal in workload.goals.items():
+    steps = {name: statistics.mean(turn.steps for turn in found) / units for name, found in turns.items()}
+    before = statistics.mean(turn.before for turn in turns[OURS]) / units
+    for rival, goal in [(name, goal) for name, goal in workload.goals.items() if name in turns]:
         name = f"{title}, {unit}, times as fast as {rival}"
         sheet.add(name, steps[rival] / (steps[OURS] + before), goal, "higher", "x")
         if pairs:
@@ -143,12 +164,14 @@ def _measure(workload: Workload, base: str, place: str, rounds: int, timed: int,
     sheet.add(f"{title}, seconds {unit}", steps[OURS], None, "lower", "s")
     if DECISIONS in steps:
         sheet.add(f"{title}, seconds {unit} on decisions", steps[DECISIONS], None, "lower", "s")
-    if counted := [turn.times.flops / turn.times.steps for turn in turns[OURS] if turn.times.flops is not None]:
+    if counted := [turn.flops / turn.steps for turn in turns[OURS] if turn.flops is not None]:
         share = statistics.mean(counted) / matmul_peak()
         sheet.add(f"{title}, share of the bf16 peak of matrix products", share, 0.55, "higher", "")
     peaks = {name: max(turn.peak for turn in found) for name, found in turns.items()}
-    sheet.add(f"{title}, memory against TRL's defaults", peaks[OURS] / peaks[DEFAULT], 0.5, "lower", "x")
-    _compare({name: found[0].times.loss for name, found in turns.items()}, title, workload, sheet)
+    for rival in [name for name in (DEFAULT, *RIVALS) if name in peaks]:
+        goal = 0.5 if rival == DEFAULT else None
+        sheet.add(f"{title}, memory against {rival}", peaks[OURS] / peaks[rival], goal, "lower", "x")
+    _compare({name: found[0].loss for name, found in turns.items()}, title, workload, sheet)
 
 
 def _compare(losses: Mapping[str, float], title: str, workload: Workload, sheet: Sheet) -> None:
@@ -162,12 +185,12 @@ def _compare(losses: Mapping[str, float], title: str, workload: Workload, sheet:
     sheet.add(f"{title}, spread of the losses", max(alike) - min(alike), None, "lower", "nats")
 
 
-def _turn(name: str, base: str, workload: Workload, steps: int) -> Turn:
+def _turn(name: str, base: str, workload: Workload, steps: int) -> Times:
     """Take a turn in a separate process."""
     return apart(take, name, base, workload, steps)
 
 
-def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
+def take(name: str, base: str, workload: Workload, steps: int) -> Times:
     """Take a contestant's turn, in which this many steps are timed."""
     import datasets
 
@@ -179,7 +202,7 @@ def take(name: str, base: str, workload: Workload, steps: int) -> Turn:
         if workload.method == "dpo":
             recipe = corrected(recipe, work / "reviews", course)
         times = CONTESTANTS[name](recipe, work / "run", course)
-    return Turn(times, peak_memory())
+    return times if times.peak else times._replace(peak=peak_memory())
 
 
 def _theirs(recipe: Recipe, work: Path, course: Course, *, best: bool = False) -> Times:
@@ -193,4 +216,5 @@ CONTESTANTS: Mapping[str, Callable[[Recipe, Path, Course], Times]] = {
     DECISIONS: ours,
     DEFAULT: _theirs,
     BEST: partial(_theirs, best=True),
+    **{name: partial(train_rival, name) for name in RIVALS},
 }

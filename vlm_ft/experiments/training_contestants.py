@@ -7,7 +7,7 @@ import multiprocessing
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from transformers import PrinterCallback, TrainerCallback
 
 from datasets_vision.formats.reviews import LINES, PHOTOS
 from vlm_ft.answers.kinds import Choice
+from vlm_ft.conversation import Row
 from vlm_ft.data.cases import load
 from vlm_ft.recipe import DataEntry, Recipe, Splits, Training
 from vlm_ft.training.collate import Collator
@@ -44,13 +45,15 @@ class Times(NamedTuple):
     """The seconds of the timed steps, the mean loss of the steps before them, and the seconds before the first step.
 
     What is computed before the first step is kept for the whole run; `before` is the time for the timed steps' cases.
-    `flops`: the floating-point operations of the timed steps; None if they were not counted.
+    `flops`: the floating-point operations of the timed steps; None if they were not counted. `peak`: the most memory
+    that the training process held, in bytes.
     """
 
     steps: float
     loss: float
     before: float = 0.0
     flops: float | None = None
+    peak: int = 0
 
 
 def apart(turn: Callable[..., Result], *given: Any) -> Result:
@@ -109,6 +112,38 @@ def places_of(recipe: Recipe, cases: int, course: Course) -> list[int]:
     """The cases that all contestants learn from, evenly spread over the set."""
     count = course.batches * recipe.training.batch_size
     return [place * cases // count for place in range(count)]
+
+
+def rows_of(prepared: Prepared, recipe: Recipe, course: Course) -> list[Row]:
+    """The rows that all contestants learn from."""
+    return [row for place in places_of(recipe, len(prepared.train.cases), course) for row in prepared.train.rows(place)]
+
+
+def tokenized(prepared: Prepared, rows: Sequence[Row]) -> list[dict[str, list[int]]]:
+    """The tokens of these rows, and their labels."""
+    encoded = [prepared.conversation.encode([row], supervised=True) for row in rows]
+    return [{key: batch[key][0].tolist() for key in ("input_ids", "attention_mask", "labels")} for batch in encoded]
+
+
+def trainer_settings(recipe: Recipe, course: Course) -> dict[str, Any]:
+    """What a rival's training arguments, which are transformers', have in common with ours."""
+    training = recipe.training
+    return {
+        "max_steps": course.steps,
+        "per_device_train_batch_size": training.batch_size,
+        "gradient_accumulation_steps": 1,
+        "dataloader_num_workers": 0,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": round(training.warmup * course.steps),
+        "weight_decay": training.weight_decay,
+        "seed": training.seed,
+        "use_cpu": not torch.cuda.is_available(),
+        "report_to": "none",
+        "disable_tqdm": True,
+        "logging_steps": 1,
+        "save_strategy": "no",
+    }
 
 
 def timed(running: Any, course: Course) -> Times:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
@@ -20,7 +19,7 @@ from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.conversation import IGNORED, Row
 from vlm_ft.errors import FormError
-from vlm_ft.experiments.training_contestants import Course, Times, places_of, timed
+from vlm_ft.experiments.training_contestants import Course, Times, rows_of, timed, tokenized, trainer_settings
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.prepare import Prepared, prepare
 
@@ -32,23 +31,8 @@ def theirs(recipe: Recipe, work: Path, course: Course, *, best: bool = False) ->
 
 def their_trainer(prepared: Prepared, recipe: Recipe, work: Path, course: Course, *, best: bool) -> Any:
     """TRL's trainer; at its `best`, it does not recompute activations, and SFT batches texts by length."""
-    training = recipe.training
-    rows = [row for place in places_of(recipe, len(prepared.train.cases), course) for row in prepared.train.rows(place)]
-    shared = {
-        "output_dir": str(work),
-        "max_steps": course.steps,
-        "per_device_train_batch_size": training.batch_size,
-        "learning_rate": training.learning_rate,
-        "lr_scheduler_type": "cosine",
-        "warmup_steps": round(training.warmup * course.steps),
-        "weight_decay": training.weight_decay,
-        "seed": training.seed,
-        "use_cpu": not torch.cuda.is_available(),
-        "report_to": "none",
-        "disable_tqdm": True,
-        "logging_steps": 1,
-        "save_strategy": "no",
-    }
+    rows = rows_of(prepared, recipe, course)
+    shared = {"output_dir": str(work), **trainer_settings(recipe, course)}
     if best:
         shared["activation_checkpointing"] = False
         if recipe.method == "sft" and not rows[0].images:
@@ -61,10 +45,10 @@ def _sft(prepared: Prepared, recipe: Recipe, rows: Sequence[Row], shared: dict[s
     if photos:
         columns = {**_prompts(prepared, rows), "completion": [_answer(prepared, row) for row in rows]}
     else:
-        encoded = [prepared.conversation.encode([row], supervised=True) for row in rows]
+        encoded = tokenized(prepared, rows)
         columns = {
-            "input_ids": [batch["input_ids"][0].tolist() for batch in encoded],
-            "completion_mask": [(batch["labels"][0] != IGNORED).long().tolist() for batch in encoded],
+            "input_ids": [row["input_ids"] for row in encoded],
+            "completion_mask": [[int(label != IGNORED) for label in row["labels"]] for row in encoded],
         }
     config = SFTConfig(max_length=None, completion_only_loss=True, **shared)
     return SFTTrainer(prepared.attached.model, config, **_data(prepared, columns, photos))

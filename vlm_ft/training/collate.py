@@ -36,9 +36,9 @@ class Collator:
     """Turns ``[{"index": i}, ...]`` into one supervised batch.
 
     Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants; with a `bank`,
-    epochs show its views in turn. `lengths`: the tokens of each case's prompt and longest answer. `visits`: how often
-    an epoch has each case; () for once. `references`: for each case, the log-likelihoods of its rows under the model
-    that the run began with.
+    epochs show its views in turn. `lengths`: the tokens of each case's prompt and longest answer; `shared`: those at
+    the start of every prompt that a batch computes only once. `visits`: how often an epoch has each case; () for once.
+    `references`: for each case, the log-likelihoods of its rows under the model that the run began with.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Collator:
         self.form = form
         self.cases = method.arranged(cases)
         self.lengths: Sequence[tuple[int, int]] = [(0, 0)] * len(self.cases)
+        self.shared = 0
         self.visits: Sequence[float] = ()
         self.references: Sequence[Sequence[float]] = ()
         self.bank: Bank | None = None
@@ -103,7 +104,9 @@ class Collator:
     def order(self, settings: Training) -> ByLength:
         """The order in which training visits the cases."""
         by_tokens = settings.batch_by == "tokens"
-        return ByLength(self.lengths, settings.batch_size, self.seed, self.visits, by_tokens=by_tokens)
+        return ByLength(
+            self.lengths, settings.batch_size, self.seed, self.visits, by_tokens=by_tokens, shared=self.shared
+        )
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""

@@ -34,12 +34,14 @@ class ByLength(Sampler[list[int]]):
         visits: Sequence[float] = (),
         *,
         by_tokens: bool = False,
+        shared: int = 0,
     ) -> None:
-        """`lengths`: the tokens of each case's prompt and answer.
+        """`lengths`: the tokens of each case's prompt and answer; a batch computes the first `shared` only once.
 
         `visits`: how often an epoch has each case, on average; 1 by default.
         """
         self.lengths, self._size, self._seed, self._epoch = lengths, batch_size, seed, 0
+        self._shared = shared
         self._cut = self._by_tokens if by_tokens else self._by_rows
         self._visits = torch.tensor(visits, dtype=torch.float64)
 
@@ -90,10 +92,11 @@ class ByLength(Sampler[list[int]]):
         """As few batches as possible, in the order of the cases, with at most `budget` tokens each."""
         batches, longest = list[list[int]](), 0
         for case in cases:
-            longest = max(longest, self.tokens([case]))
-            if not batches or (len(batches[-1]) + 1) * longest > budget:
+            own = sum(self.lengths[case]) - self._shared
+            longest = max(longest, own)
+            if not batches or self._shared + (len(batches[-1]) + 1) * longest > budget:
                 batches.append([])
-                longest = self.tokens([case])
+                longest = own
             batches[-1].append(case)
         return batches
 
@@ -107,8 +110,9 @@ class ByLength(Sampler[list[int]]):
         return torch.searchsorted(ends, marks, right=True).clamp(max=len(ends) - 1)[shuffled].tolist()
 
     def tokens(self, batch: Sequence[int]) -> int:
-        """The tokens of a batch, including its padding."""
-        return len(batch) * max(sum(self.lengths[case]) for case in batch)
+        """The tokens that a batch computes, including its padding."""
+        longest = max(sum(self.lengths[case]) for case in batch)
+        return self._shared + len(batch) * (longest - self._shared)
 
 
 def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:

@@ -15,7 +15,7 @@ from vlm_ft.bases.attention import attend_by_products
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head
-from vlm_ft.conversation import Conversation
+from vlm_ft.conversation import SHARED, Conversation
 from vlm_ft.data.cases import Case, Dataset, class_words, load
 from vlm_ft.data.checks import inspect
 from vlm_ft.errors import DataError, RecipeError
@@ -92,6 +92,8 @@ def prepare(
     train.lengths, tune_lengths = lengths.by_case[: len(train.cases)], lengths.by_case[len(train.cases) :]
     if training.balance:
         train.visits = square_root_visits([class_words(case.values, dataset.form) for case in train.cases])
+    if training.batch_by == "tokens" and not (_uses_checkpointing(training) or torch.distributed.is_initialized()):
+        train.shared = _shared(train)
     by_length = sorted(zip(tune_lengths, tune.cases, strict=True), key=lambda pair: sum(pair[0]))
     tune.cases = tuple(case for _, case in by_length)
     attached = attach(
@@ -111,6 +113,17 @@ def _without_undecided(dataset: Dataset, train: Collator, tune: Collator) -> Dat
     if not train.cases:
         raise DataError(aside[0].place, aside[0].problem, f"train other fields ({len(aside)} such rows)")
     return replace(dataset, set_aside=(*dataset.set_aside, *aside))
+
+
+def _shared(train: Collator) -> int:
+    """The tokens at the start of every prompt that a batch computes only once, by two cases of each form."""
+    first, last = dict[str, int](), dict[str, int]()
+    for index, case in enumerate(train.cases):
+        form = train.form.narrow(case.values).fingerprint
+        first.setdefault(form, index)
+        last[form] = index
+    batch = train([{"index": index} for index in sorted({*first.values(), *last.values()})])
+    return min([int(batch.get(SHARED, 0)), *(prompt for prompt, _ in train.lengths)])
 
 
 def _check_launch(recipe: Recipe, method: Method) -> None:
