@@ -62,7 +62,14 @@ STAND_INS: dict[str, dict[str, Any]] = {  # what generated data cannot give thes
     "paper_summaries_kto": {"data": [{"path": "scientific_research", "columns": PAIR, "shorten": SHORT}]},
     "work_order_spans_json": {"fields": ["fault"]},
 }
-INPUTS = {"init": "data", "score": "folder", "rate-card": "costs", "documents": "manuals", "evaluate": "foreign"}
+INPUTS = {
+    "documents": "manuals",
+    "evaluate": "foreign",
+    "init": "data",
+    "rate-card": "costs",
+    "score": "folder",
+    "sets": "root",
+}
 COSTS = (
     "Car_Type,Part,Damage_Type,Severity,Labor_Hours,Labor_Rate_Per_Hour,Used_Part_Cost,New_Part_Cost\n"
     "Sedan,door,dent,minor,1,2,3,4\n"
@@ -210,6 +217,8 @@ def provide(command: Command, task: str) -> None:
             shutil.rmtree("drawn")
         case "init":
             labelled(place, task)
+        case "sets":
+            labelled(place / "set", task)
 
 
 def labelled(place: Path, task: str) -> None:
