@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ class Command:
 
 def parsed(line: str) -> Command:
     """Fails for a command, an option or a value that does not exist, and for a missing argument."""
-    words = shlex.split(line)[1:]
-    group, rest = typer.main.get_command(app), list(words)
+    words = shlex.split(line)
+    words = words[1 + next(place for place, word in enumerate(words) if word in ("vlm-ft", "vlm_ft")) :]
+    group, rest = _program(), list(words)
     context, name = group.make_context("vlm-ft", list(words), resilient_parsing=True), ""
     while hasattr(group, "commands"):
         assert rest, f"{line!r} ends before a command is named"
@@ -48,11 +50,18 @@ def parsed(line: str) -> Command:
     return Command(line, tuple(words), name, values)
 
 
-def in_text(page: Path) -> set[str]:
+def in_text(page: Path) -> list[str]:
     """Every command of a page, in its blocks and sentences; a name alone, such as `vlm-ft train`, is not a command."""
     text = page.read_text(encoding="utf-8")
-    shown = {line.strip() for line in re.findall(r"^vlm-ft [^\n#]+", text, re.M)}
-    return shown | {line for line in re.findall(r"`(vlm-ft [a-z][^`…]*)`", text) if not _is_a_name(line)}
+    program = r"(?:vlm-ft|accelerate launch -m vlm_ft)"
+    found = re.findall(rf"^{program} [^\n#]+|(?<=`){program} [a-z][^`]*(?=`)", text, re.M)
+    return list(dict.fromkeys(" ".join(line.split()) for line in found if not _is_a_name(line)))
+
+
+def in_sentences(page: Path) -> list[Command]:
+    """The commands that the page shows outside its blocks."""
+    sentences = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return [parsed(line) for line in in_text(page) if f"`{line}`" in " ".join(sentences.split())]
 
 
 def commands(page: Path, section: str | None = None) -> list[list[Command]]:
@@ -92,8 +101,13 @@ def made_by(command: Command) -> Iterator[str]:
         yield str(command.values["out"])
 
 
+@cache
+def _program() -> Any:
+    return typer.main.get_command(app)
+
+
 def _is_a_name(line: str) -> bool:
-    group: Any = typer.main.get_command(app)
+    group = _program()
     for word in line.split()[1:]:
         group = getattr(group, "commands", {}).get(word)
         if group is None:

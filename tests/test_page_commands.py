@@ -1,7 +1,4 @@
-"""What the pages show runs, on tiny data and a tiny base.
-
-For the public data sets of the use cases, tests/test_recipes.py trains their recipes instead.
-"""
+"""What the pages show runs, on tiny data and a tiny base; tests/test_recipes.py reads the public sets themselves."""
 
 from __future__ import annotations
 
@@ -9,15 +6,26 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from datasets_vision.synthetic import write_set
 from datasets_vision.synthetic.domains import DOMAINS, Texts
-from tests.page_commands import USE_CASES, Command, commands, made_by, recipes_in, runs_in
+from tests.page_commands import (
+    USE_CASES,
+    Command,
+    commands,
+    in_sentences,
+    in_text,
+    made_by,
+    parsed,
+    recipes_in,
+    runs_in,
+)
 from vlm_ft.cli import app
 from vlm_ft.recipe import RECIPES, load_recipe, shipped
 
@@ -25,71 +33,136 @@ pytestmark = pytest.mark.usefixtures("terse")
 README = Path(__file__).parents[1] / "README.md"
 FEW = 24
 SMALL = ["minutes=null", "max_steps=2", "batch_size=2", "evaluations=1", "patience=null", "workers=0", "report_to=[]"]
-LONG = ("demo", "serve", "quickstart", "push", "preflight")  # do not end, need the Hub, or take `compact`
+ELSEWHERE = {  # do not end, need the Hub or a cluster, or take minutes: the tests that run them or what they call
+    "assemble": "bases/test_assemble.py",
+    "benchmark": "experiments/test_training_benchmark.py",
+    "deidentify": "datasets_vision/test_deidentify.py",
+    "demo": "service/test_serve.py",
+    "figures": "experiments/test_quotes.py",
+    "get": "bases/test_compact.py",
+    "preflight": "training/test_preflight.py",
+    "push": "training/test_push.py",
+    "quickstart": "experiments/test_first_steps.py",
+    "serve": "service/test_serve.py",
+    "tour": "test_tour.py",
+    "train-next": "service/test_work.py",
+    "try": "bases/test_published.py",
+}
 FEWER = {
     "evaluate": ("--no-base",),
     "synth": ("--count", str(FEW), "--size", "64"),
     "crossval": ("--no-base", "--folds", "2"),
     "compare-sft": ("--seeds", "2"),
+    "compose": ("--count", "1", "--size", "320", "240"),
     "learning-curve": ("--repeats", "1"),
 }
-INPUTS = {"init": "data", "score": "folder", "rate-card": "costs", "documents": "manuals", "evaluate": "foreign"}
+PAIR, SHORT = {"chosen": "summary", "rejected": "text"}, {"chosen": 300, "rejected": 300}
+STAND_INS: dict[str, dict[str, Any]] = {  # what generated data cannot give these recipes, and what they learn instead
+    "contract_clauses_tsv": {"fields": ["clause_type"]},
+    "paper_summaries_kto": {"data": [{"path": "scientific_research", "columns": PAIR, "shorten": SHORT}]},
+    "work_order_spans_json": {"fields": ["fault"]},
+}
+INPUTS = {
+    "documents": "manuals",
+    "evaluate": "foreign",
+    "init": "data",
+    "rate-card": "costs",
+    "score": "folder",
+    "sets": "root",
+}
 COSTS = (
     "Car_Type,Part,Damage_Type,Severity,Labor_Hours,Labor_Rate_Per_Hour,Used_Part_Cost,New_Part_Cost\n"
     "Sedan,door,dent,minor,1,2,3,4\n"
 )
 
 
-def runs_here(block: list[Command]) -> bool:
-    """Whether it needs neither a public data set nor the quickstart."""
-    texts = [(RECIPES / f"{name}.yaml").read_text() for line in block for name in recipes_in(line) if name in shipped()]
-    return not any("${VLM_FT_DATA" in text or "quickstart/" in text for text in texts)
+def needs_public_data(lines: list[Command]) -> bool:
+    names = [name for line in lines for name in recipes_in(line) if name in shipped()]
+    return any("${VLM_FT_DATA" in (RECIPES / f"{name}.yaml").read_text(encoding="utf-8") for name in names)
 
 
+def lines_of(task: str, *, public: bool) -> list[Command]:
+    """The commands of a use case for public data, or those for your own; none that need the quickstart's run."""
+    page = RECIPES / "pages" / f"{task}.md"
+    blocks = [*commands(page), *([line] for line in in_sentences(page))]
+    if task == "industry_language":
+        blocks += commands(README, "Methods")
+    blocks = [block for block in blocks if "quickstart" not in {line.name for line in block}]
+    return [line for block in blocks for line in block if needs_public_data(block) == public]
+
+
+def lines_of_the_readme() -> list[Command]:
+    sections = ("Use your own data", "Corrections train the next adapter")
+    shown = [line for section in sections for block in commands(README, section) for line in block]
+    return [*shown, *in_sentences(README)]
+
+
+def lines_on_methods() -> list[Command]:
+    return [line for block in commands(RECIPES / "pages" / "methods.md") for line in block]
+
+
+@pytest.mark.usefixtures("one_shape")
+@pytest.mark.parametrize("public", [False, True], ids=["own data", "public data"])
 @pytest.mark.parametrize("task", USE_CASES)
-def test_the_commands_for_your_own_data_run(
-    task: str, tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+def test_the_commands_of_a_use_case_run(
+    task: str, public: bool, tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Generated data stand in for public ones."""
     monkeypatch.chdir(tmp_path)
-    blocks = [block for block in commands(RECIPES / "pages" / f"{task}.md") if runs_here(block)]
-    assert any(command.name == "train" for block in blocks for command in block)
-    for command in (command for block in blocks for command in block if command.name not in LONG):
-        provide(command, task)
-        run(command, task, tiny_folder)
+    made = run_all(lines_of(task, public=public), task, tiny_folder)
+    assert any(place.startswith(("runs/", "folds")) for place in made)
 
 
-def test_the_commands_of_the_readme_for_your_own_data_run(
+@pytest.mark.usefixtures("one_shape")
+def test_the_commands_of_the_readme_run(
     tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    task, made = "product_defects", set[str]()
-    blocks = [block for block in commands(README, "Use your own data") if runs_here(block)]
-    for command in (command for block in blocks for command in block):
-        if command.name in LONG or command.values.get("cluster") or not set(runs_in(command)) <= made:
-            continue
-        provide(command, task)
-        run(command, task, tiny_folder, "fields=[passed, kind]")
-        made.update(made_by(command))
-    assert made >= {"my_recipe.yaml", "runs/mine", "folds", "curve", "scores.csv"}
+    made = run_all(lines_of_the_readme(), "product_defects", tiny_folder, "fields=[passed, kind]")
+    assert made >= {"my_recipe.yaml", "runs/mine", "runs/steel", "folds", "curve", "scores.csv"}
 
 
 def test_the_commands_that_choose_a_method_run(
     tmp_path: Path, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On generated data instead of the public sets."""
     monkeypatch.chdir(tmp_path)
-    for command in (command for block in commands(RECIPES / "pages" / "methods.md") for command in block):
-        (name,) = recipes_in(command)
-        task = load_recipe(RECIPES / f"{name}.yaml").task
-        stand_in(name, task)
-        run(command, task, tiny_folder)
+    assert run_all(lines_on_methods(), "industry_language", tiny_folder) >= {"compared", "folds", "curve"}
 
 
-def run(command: Command, task: str, tiny_folder: Callable[[str], Path], *more: str) -> None:
-    texts = isinstance(DOMAINS[task], Texts)
+def test_every_command_is_run_here_or_elsewhere() -> None:
+    pages = [README, RECIPES / "README.md", *(RECIPES / "pages").glob("*.md")]
+    shown = {parsed(line).name for page in pages for line in in_text(page)}
+    here = {line.name for task in USE_CASES for public in (False, True) for line in lines_of(task, public=public)}
+    here |= {line.name for line in [*lines_of_the_readme(), *lines_on_methods()]}
+    assert shown - (here - ELSEWHERE.keys()) == ELSEWHERE.keys()
+    for file in ELSEWHERE.values():
+        assert (Path(__file__).parent / file).is_file(), file
+
+
+def run_all(lines: Iterable[Command], task: str, tiny_folder: Callable[[str], Path], *settings: str) -> set[str]:
+    """Run the commands that belong here, and return what they made.
+
+    Left out are those on a cluster, and those of a run that no earlier command made, such as `vlm-ft calibrate RUN`.
+    """
+    made = set[str]()
+    for line in lines:
+        again = line.name == "train" and made.issuperset(made_by(line)) and not line.values["dry_run"]
+        if line.name in ELSEWHERE or line.values.get("cluster") or not made.issuperset(runs_in(line)) or again:
+            continue
+        public = [name for name in recipes_in(line) if name in shipped() and needs_public_data([line])]
+        for name in public:
+            stand_in(name)
+        provide(line, task)
+        run(line, domain_of(public[0]) if public else task, tiny_folder, *settings)
+        made.update(made_by(line))
+    return made
+
+
+def run(command: Command, domain: str, tiny_folder: Callable[[str], Path], *more: str) -> None:
+    texts = isinstance(DOMAINS[domain], Texts)
     pixels = [] if texts else ["pixels={minimum: 4096, maximum: 4096}"]
     settings = [f"base={tiny_folder('qwen3' if texts else 'qwen3_vl')}", *pixels, *more]
-    code = app(shortened(command, task, settings), standalone_mode=False)
+    code = app(shortened(command, domain, settings), standalone_mode=False)
     assert not code, f"{command.line}: exit code {code}"
 
 
@@ -107,12 +180,20 @@ def shortened(command: Command, task: str, settings: Sequence[str]) -> list[str]
     return words
 
 
-def stand_in(name: str, task: str) -> None:
+def domain_of(name: str) -> str:
+    """The generated data that stand in for those of a shipped recipe."""
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    logs = recipe.task == "aviation_maintenance" and all(source.shows_text for source in recipe.data)
+    return "aviation_logs" if logs else recipe.task
+
+
+def stand_in(name: str) -> None:
     """A recipe file whose path is the name of a shipped recipe on a public set, with a generated set."""
-    recipe = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"))
-    if not Path(task).exists():
-        write_set(task, Path(task), FEW, seed=1, size=None if isinstance(DOMAINS[task], Texts) else 64)
-    Path(name).write_text(yaml.safe_dump({**recipe, "data": [{"path": task}], "splits": {}}), encoding="utf-8")
+    recipe, domain = yaml.safe_load((RECIPES / f"{name}.yaml").read_text(encoding="utf-8")), domain_of(name)
+    if not Path(domain).exists():
+        write_set(domain, Path(domain), FEW, seed=1, size=None if isinstance(DOMAINS[domain], Texts) else 64)
+    recipe = {**recipe, "data": [{"path": domain}], "splits": {}, **STAND_INS.get(name, {})}
+    Path(name).write_text(yaml.safe_dump(recipe), encoding="utf-8")
 
 
 def provide(command: Command, task: str) -> None:
@@ -136,6 +217,8 @@ def provide(command: Command, task: str) -> None:
             shutil.rmtree("drawn")
         case "init":
             labelled(place, task)
+        case "sets":
+            labelled(place / "set", task)
 
 
 def labelled(place: Path, task: str) -> None:

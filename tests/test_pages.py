@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 INDEX, FOLDER = RECIPES / "README.md", RECIPES / "pages"
 METHODS, CASES = FOLDER / "methods.md", [FOLDER / f"{name}.md" for name in USE_CASES]
 PAGES = [ROOT / "README.md", INDEX, METHODS, *CASES]
-LINES = sorted({(page.stem, line) for page in PAGES for line in in_text(page)})
+CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+LINES = sorted({(page.stem, line) for page in [*PAGES, CONTRIBUTING] for line in in_text(page)})
 
 
 def test_there_is_one_page_for_each_use_case_and_one_of_methods() -> None:
@@ -28,6 +29,17 @@ def test_there_is_one_page_for_each_use_case_and_one_of_methods() -> None:
 @pytest.mark.parametrize(("page", "line"), LINES)
 def test_every_command_and_option_exists(page: str, line: str) -> None:
     parsed(line)
+
+
+@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=lambda page: page.stem)
+def test_every_make_target_and_test_that_is_run_exists(page: Path) -> None:
+    text, makefile = page.read_text(encoding="utf-8"), (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"(?:^|`|=\d )make ([a-z]+)", text, re.M):
+        assert f"\n{target}:" in makefile, target
+    for module in re.findall(r"python -m (tests\.[\w.]+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for file in re.findall(r"pytest (tests/\S+\.py)", text):
+        assert (ROOT / file).is_file(), file
 
 
 @pytest.mark.parametrize("page", [METHODS, *CASES], ids=lambda page: page.stem)

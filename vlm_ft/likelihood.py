@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -31,10 +31,11 @@ from vlm_ft.conversation import (
     Row,
     moved,
 )
-from vlm_ft.decoding.tokens import masked
-from vlm_ft.errors import ModelError, cause
+from vlm_ft.decoding.tokens import unpacked
 
 BATCH = 16  # rows that are scored at once
+
+Context = AbstractContextManager[Any]
 
 
 def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -46,11 +47,12 @@ def token_losses(model: Any, batch: Batch, temperature: float = 1.0) -> tuple[Te
     """
     targets = functional.pad(batch["labels"][:, 1:], (0, 1), value=IGNORED)  # the token after each position
     supervised = targets != IGNORED
-    logits = _logits(model, batch, supervised)
-    chosen = masked(logits.float() / temperature, batch.get(CHOICES))  # (supervised, vocabulary)
-    nats = functional.cross_entropy(chosen, targets[supervised], reduction="none")
+    logits = _logits(model, batch, supervised).float() / temperature  # (supervised, vocabulary)
+    if CHOICES in batch:
+        logits = logits.masked_fill(~unpacked(batch[CHOICES], logits.shape[1]), float("-inf"))
+    nats = functional.cross_entropy(logits, targets[supervised], reduction="none")
     if SHARES in batch:
-        nats = nats.lerp(functional.cross_entropy(chosen, batch[SECOND], reduction="none"), batch[SHARES])
+        nats = nats.lerp(functional.cross_entropy(logits, batch[SECOND], reduction="none"), batch[SHARES])
     return nats, supervised.nonzero()[:, 0]
 
 
@@ -75,47 +77,21 @@ def scores_of(
 def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     """The logits at the positions where `wanted` (rows, length) is True, (positions, vocabulary).
 
-    The head runs only there. A prefix that all rows share is computed once, unless activations are recomputed, which
-    would fill the cache twice, or a wrapper expects one forward pass per step.
+    The head runs only there. The tower runs once per distinct photo, or not at all if the batch has its features. A
+    prefix that all rows share is computed once, unless activations are recomputed, which would fill the cache twice, or
+    a wrapper expects one forward pass per step.
     """
     plain = _plain(model)
     family, kept = family_of(plain.config), wanted.any(0)  # (length,)
     inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_gradient_checkpointing
-    with (
-        _mismatch_in_one_line(plain),
-        _vision_inputs(plain, family, batch) as vision,
-        _head_only_at(plain, wanted[:, kept]),
-    ):
+    features: Context = feeding(plain, family, batch[FEATURES]) if FEATURES in batch else nullcontext({})
+    tower: Context = tower_once_per_image(plain, family, batch[SHOWN].tolist()) if SHOWN in batch else nullcontext()
+    with features as vision, tower, _head_only_at(plain, wanted[:, kept]):
         inputs |= {**vision, "use_cache": False, "logits_to_keep": kept}
         if SHARED in batch and not one_pass:
             inputs |= _after_prefix(model, family, inputs, batch[SHARED])
         return model(**inputs).logits[0]  # type: ignore[no-any-return]
-
-
-@contextmanager
-def _mismatch_in_one_line(model: Any) -> Iterator[None]:
-    """Raise `ModelError` where transformers finds other image tokens in a batch than the tower has features."""
-    try:
-        yield
-    except ValueError as error:
-        if "image tokens do not match" not in str(error):
-            raise
-        remedy = "restore the settings of its processor"
-        raise ModelError(f"base {model.config.name_or_path}", cause(error), remedy) from error
-
-
-@contextmanager
-def _vision_inputs(model: Any, family: Family, batch: Batch) -> Iterator[dict[str, Any]]:
-    """Continue from kept features, or run the tower once per distinct photo; yields additional inputs of the model."""
-    if FEATURES in batch:
-        with feeding(model, family, batch[FEATURES]) as features:
-            yield features
-    elif SHOWN in batch:
-        with tower_once_per_image(model, family, batch[SHOWN].tolist()):
-            yield {}
-    else:
-        yield {}
 
 
 def _after_prefix(model: Any, family: Family, inputs: Batch, length: int) -> Batch:

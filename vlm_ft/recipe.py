@@ -155,7 +155,7 @@ Methods = Literal["sft", "dpo", "kto", "reward", "grpo", "rloo"]
 class Preference(_Section):
     """How dpo and kto learn from judged replies.
 
-    `beta`: how strongly they are held to the model that the run began with. The weights are those of kto's losses.
+    `beta`: how strongly they are held to the model that the run began with. The weights are for kto's losses.
     """
 
     beta: float = Field(default=0.1, gt=0)

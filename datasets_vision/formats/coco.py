@@ -215,7 +215,7 @@ def _decoded(annotation: Annotation, counts: Any) -> Any:  # (height, width) of 
 
 
 def _outlines(grid: Any, size: Size) -> dict[str, Any]:
-    """The outlines as attributes; that of a line one pixel wide has no area and is left out."""
+    """The outlines as attributes; an outline without area, of a line one pixel wide, is left out."""
     from supervision import mask_to_polygons
 
     found = (normalised_outline(ring.tolist(), size) for ring in mask_to_polygons(grid))

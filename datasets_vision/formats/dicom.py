@@ -88,7 +88,7 @@ def _examples(source: Source, path: Path, cells: dict[str, str]) -> Iterator[Exa
 
 
 def _names_person(name: str, dataset: Dataset) -> bool:
-    """Whether a folder's name is that of the patient, as in exports by patient; it must not become a class."""
+    """Whether a folder is named after the patient, as in exports by patient; the name must not become a class."""
     written = _letters(name)
     if (number := _letters(str(dataset.get("PatientID") or ""))) and number == written:
         return True

@@ -50,8 +50,8 @@ def measured(scene: Scene, place: int, of: Literal["area", "length", "count"]) -
 def graded(scene: Scene, measures: Mapping[str, Measure]) -> Scene:
     """The scene, with the severity of each finding and the part that it is on (its material).
 
-    The label becomes the kind of the finding with the largest box. The columns gain `severity`, that of the worst
-    finding, or "" (unlabelled) if there are none.
+    The label becomes the kind of the finding with the largest box. The columns gain `severity`: the
+    severity of the worst finding, or "" (unlabelled) if there are no findings.
     """
     severities = [
         measures[obj.name].severity(measured(scene, place, measures[obj.name].of))

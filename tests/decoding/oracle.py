@@ -11,7 +11,7 @@ from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, Flag, Integer
 from vlm_ft.bases.load import Base
 from vlm_ft.conversation import CHOICES, OWN_KEYS, Conversation, Row
-from vlm_ft.decoding.tokens import masked
+from vlm_ft.decoding.tokens import unpacked
 
 NESTED = ("scratch", "scratch_deep", "scrape", "scrap", "dent", "de", 'a "quoted" one', "déformé")
 """Options with common beginnings, some of which are prefixes of others."""
@@ -30,7 +30,8 @@ def answer_logprob(base: Base, row: Row) -> list[float]:
     inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     with torch.inference_mode():
         logits = base.model(**inputs, use_cache=False).logits[0, :-1]
-    shares = masked(logits[labels >= 0].float(), choices).log_softmax(-1)
+    logits = logits[labels >= 0].float()
+    shares = logits.masked_fill(~unpacked(choices, logits.shape[1]), float("-inf")).log_softmax(-1)
     found = shares[range(len(shares)), labels[labels >= 0]].tolist()
     return [float(value) for value in found[:-1]]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +14,17 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.ExifTags import IFD
 
-from tests.command_here import start_here
 from tests.datasets_vision.made_dicom import PRIVATE, cut_in_the_header, write_dicom
 from tests.service.servers import HERE
-from tests.service.test_work import ended
-from vlm_ft.registry import Registry
-from vlm_ft.review.store import Reviews
+from tests.service.work_client import ended
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
-from vlm_ft.work.jobs import LOG, Jobs
+from vlm_ft.work.jobs import LOG
 from vlm_ft.work.workplace import Workplace
 
 NAME, PLACE = "Winterkorn^Ottilie", "PLANTEDPLACE"
-
-
-@pytest.fixture
-def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
-    monkeypatch.setattr(Jobs, "_start", start_here)
-    registry = Registry(tmp_path / "adapters")
-    registry.add("parts", run_of("fast_vlm"))
-    place = Workplace(registry, Reviews(tmp_path / "reviews"), Jobs(tmp_path / "jobs"))
-    yield place
-    place.jobs.close()
 
 
 @pytest.fixture

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import threading
-import time
-import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
-import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 from rich.console import Console
 
 from tests.command_here import CommandHere, start_here
-from tests.hostile_decoder import hostile
 from tests.service.servers import HERE
-from vlm_ft.errors import DataError
+from tests.service.work_client import assessed, client_of, ended, events_of, finished, noise, zipped
 from vlm_ft.inference.engine import Engine
-from vlm_ft.inference.photo_decoder import PhotoDecoder
 from vlm_ft.registry import Registry
-from vlm_ft.review.store import Reviews
-from vlm_ft.scoring.progress import PROGRESS, read_progress
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.serving import Options, service
@@ -37,80 +28,13 @@ from vlm_ft.work.tokens import Right, Tokens, add_token
 from vlm_ft.work.workplace import Workplace
 
 
-def photo(seed: int) -> bytes:
-    out = io.BytesIO()
-    pixels = np.random.default_rng(seed).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
-
-
-def zipped(*entries: tuple[str | zipfile.ZipInfo, bytes]) -> io.BytesIO:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in entries:
-            file.writestr(name, content)
-    return archive
-
-
-def link(name: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(name)
-    entry.external_attr = 0o120777 << 16
-    return entry
-
-
-@pytest.fixture
-def work(run_of: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workplace]:
-    monkeypatch.setattr(Jobs, "_start", start_here)
-    registry = Registry(tmp_path / "adapters")
-    registry.add("parts", run_of("fast_vlm"))
-    (tmp_path / "root" / "batch").mkdir(parents=True)
-    place = Workplace(registry, Reviews(tmp_path / "reviews"), Jobs(tmp_path / "jobs"), tmp_path / "root")
-    yield place
-    place.jobs.close()
-
-
 @pytest.fixture
 def client(work: Workplace) -> TestClient:
-    predictor = Current(open_engine([], work.registry, None), work.registry)
-    return TestClient(build_service(predictor, work=work), base_url=HERE, raise_server_exceptions=False)
-
-
-def finished(client: TestClient, found: httpx.Response) -> dict[str, Any]:
-    """The job of a response, once it has ended."""
-    assert found.status_code == 200, found.text
-    job, deadline = found.json()["id"], time.monotonic() + 120
-    while (state := client.get(f"/v1/jobs/{job}").json())["state"] in ("queued", "running"):
-        assert time.monotonic() < deadline, client.get(f"/v1/jobs/{job}/log").json()
-        time.sleep(0.1)
-    return {**state, "log": client.get(f"/v1/jobs/{job}/log").json()["log"]}
-
-
-def told_of(client: TestClient, job: str, after: int = 0) -> list[tuple[str, dict[str, Any]]]:
-    """The kind and the data of each event of a job, until it ends."""
-    found = client.get(f"/v1/jobs/{job}/events", headers={"Last-Event-ID": str(after)})
-    assert found.headers["content-type"].startswith("text/event-stream")
-    entries = [dict(line.split(": ", 1) for line in event.split("\n")) for event in found.text.split("\n\n") if event]
-    return [(entry["event"], json.loads(entry["data"])) for entry in entries if "event" in entry]
-
-
-def ended(work: Workplace, job: Job) -> Job:
-    """The job, once it has ended."""
-    deadline = time.monotonic() + 120
-    while (found := work.jobs.get(job.id)).state in ("queued", "running"):
-        assert time.monotonic() < deadline, work.jobs.log(job.id)
-        time.sleep(0.1)
-    return found
-
-
-def assessed(client: TestClient, picture: bytes) -> dict[str, Any]:
-    found = client.post("/v1/assess", data={"adapter": "parts"}, files={"photos": ("a.png", picture)})
-    assert found.status_code == 200
-    fields: dict[str, Any] = found.json()["fields"]
-    return fields
+    return client_of(work)
 
 
 def test_what_people_correct_trains_the_next_version(client: TestClient, work: Workplace) -> None:
-    before = assessed(client, photo(0))
+    before = assessed(client, noise(0))
     answer = {name: field["value"] for name, field in before.items()}
     kinds = list(before["kind"]["distribution"])
     for seed in range(4):
@@ -121,14 +45,14 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
             "answer": json.dumps(answer),
             "correct": json.dumps(correct),
         }
-        found = client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(seed))})
+        found = client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", noise(seed))})
         assert found.json()["verdict"] == "corrected"
     assert len(client.get("/v1/reviews").json()) == 4
 
     trained = finished(client, client.post("/v1/jobs/train", json={"adapter": "parts"}))
     assert trained["state"] == "done", trained["log"]
     assert trained["title"] == "parts 1 with 4 reviews"
-    told = told_of(client, trained["id"])
+    told = events_of(client, trained["id"])
     lines = [data["line"] for kind, data in told if kind == "line"]
     assert any(re.match(r"step \d+/\d+ +loss \d", line) for line in lines)
     assert "\n".join(lines) == trained["log"].rstrip()
@@ -140,17 +64,17 @@ def test_what_people_correct_trains_the_next_version(client: TestClient, work: W
     assert [bool(version["metrics"]) for version in state["versions"]] == [False, True]
     cards = [version["card"] for version in state["versions"]]
     for given, version in (({}, 2), ({"card": cards[0]}, 1), ({"card": cards[1]}, 2)):  # of whose answer it is
-        found = client.post("/v1/reviews", data={**verdict, **given}, files={"photos": ("a.png", photo(0))}).json()
+        found = client.post("/v1/reviews", data={**verdict, **given}, files={"photos": ("a.png", noise(0))}).json()
         assert (found["version"], found["card"]) == (version, cards[version - 1])
-    refused = client.post("/v1/reviews", data={**verdict, "card": "0" * 64}, files={"photos": ("a.png", photo(0))})
+    refused = client.post("/v1/reviews", data={**verdict, "card": "0" * 64}, files={"photos": ("a.png", noise(0))})
     assert refused.status_code == 400
     assert "no version of 'parts' has it" in refused.text
     assert work.registry.current("parts").evaluation.is_file()
-    after = assessed(client, photo(0))
+    after = assessed(client, noise(0))
     assert after["kind"]["distribution"] != before["kind"]["distribution"]
 
     assert client.post("/v1/adapters/parts/roll-back").json() == {"current": 1}
-    assert assessed(client, photo(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
+    assert assessed(client, noise(0))["kind"]["distribution"] == pytest.approx(before["kind"]["distribution"])
 
 
 def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
@@ -161,12 +85,12 @@ def test_a_jobs_memory_is_estimated_from_the_base_or_what_was_measured(
     options = Options(registry=tmp_path / "adapters", work=tmp_path / "work", with_app=False)
     api, predictor = service(options, quiet)
     with TestClient(api, base_url=HERE) as client:
-        sent = {"archive": ("a.png", photo(1))}
+        sent = {"archive": ("a.png", noise(1))}
         scored = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()
         assert scored["need"]["memory"] > PROCESS
-        answer = json.dumps({name: field["value"] for name, field in assessed(client, photo(0)).items()})
+        answer = json.dumps({name: field["value"] for name, field in assessed(client, noise(0)).items()})
         verdict = {"adapter": "parts", "verdict": "accepted", "answer": answer}
-        client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(0))})
+        client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", noise(0))})
         trained = client.post("/v1/jobs/train", json={"adapter": "parts"}).json()
     card = predictor.cards["parts"]
     assert trained["need"] == Need.of(0, card.training["peak_bytes"]).model_dump()
@@ -176,119 +100,12 @@ def test_a_request_to_train_opens_no_photo(
     client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job does: which reviews are of the test set's photos is known only from the pixels."""
-    answer = {name: field["value"] for name, field in assessed(client, photo(0)).items()}
+    answer = {name: field["value"] for name, field in assessed(client, noise(0)).items()}
     verdict = {"adapter": "parts", "verdict": "accepted", "answer": json.dumps(answer)}
-    client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", photo(0))})
+    client.post("/v1/reviews", data=verdict, files={"photos": ("a.png", noise(0))})
     monkeypatch.setattr(Jobs, "_next", lambda _: None)  # so that no job begins
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("a photo was opened"))
     assert client.post("/v1/jobs/train", json={"adapter": "parts"}).status_code == 200
-
-
-def test_a_zip_file_and_a_folder_are_scored(client: TestClient, work: Workplace) -> None:
-    names = ("a.png", "deep/er/b.png", "../../escape.png", "notes.txt")
-    sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
-    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
-    assert job["state"] == "done", job["log"]
-    rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
-    assert sorted(row["path"] for row in rows) == ["a.png", "deep/er/b.png", "escape.png"]
-    progress = read_progress(work.jobs.folder / job["id"] / PROGRESS)
-    assert progress is not None
-    assert (progress.done, progress.total) == (3, 3)
-    assert {row["card"] for row in rows} == {client.get("/v1/adapters").json()[0]["card"]}
-    assert work.root is not None
-    (work.root / "batch" / "c.png").write_bytes(photo(2))
-    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "folder": "batch"}))
-    assert job["state"] == "done", job["log"]
-    assert "c.png" in client.get(f"/v1/jobs/{job['id']}/result").text
-    assert "<html" in client.get(f"/v1/jobs/{job['id']}/review").text
-    for path in ("/v1/jobs", f"/v1/jobs/{job['id']}"):
-        assert str(work.jobs.folder.parent) not in client.get(path).text
-
-
-def test_a_photo_that_hangs_or_crashes_its_decoder_is_set_aside(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
-    names = ("dies.png", "good.png", "hangs.png")
-    sent = {"archive": ("photos.zip", zipped(*((name, photo(1)) for name in names)).getvalue())}
-    job = finished(client, client.post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=sent))
-    assert job["state"] == "done", job["log"]
-    rows = [json.loads(line) for line in client.get(f"/v1/jobs/{job['id']}/result").text.splitlines()]
-    reasons = {row["path"]: row["error"] or "" for row in rows}
-    assert sorted(reasons) == sorted(names)
-    assert "its decoder crashed" in reasons["dies.png"]
-    assert "takes more than 3 s to decode" in reasons["hangs.png"]
-    assert not reasons["good.png"]
-    decoder.close()
-
-
-def test_events_tell_a_jobs_states_and_lines(
-    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begin = threading.Event()
-
-    def late(jobs: Jobs, job: Job) -> CommandHere:
-        assert begin.wait(60)
-        return start_here(jobs, job)
-
-    monkeypatch.setattr(Jobs, "_start", late)
-    sent = {"archive": ("a.png", photo(1))}
-    job = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()["id"]
-    threading.Timer(1, begin.set).start()
-    told = told_of(client, job)
-    states = [data["state"] for kind, data in told if kind == "state"]
-    assert states[0] in ("queued", "running")
-    assert states[-1] == "done"
-    assert told[-1][0] == "state"
-    assert [data["line"] for kind, data in told if kind == "line"] == work.jobs.log(job).splitlines()
-    assert all("arguments" not in data for _, data in told)
-    (first, _), *_ = work.jobs.lines(job)
-    assert len([kind for kind, _ in told_of(client, job, first) if kind == "line"]) == len(told) - len(states) - 1
-
-
-def test_events_end_when_the_service_stops(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Jobs, "_next", lambda _: None)  # so that the job stays queued
-    job = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.png", photo(1))}).json()["id"]
-    api: Any = client.app
-    threading.Timer(1, api.state.stopping.set).start()
-    assert [data["state"] for _, data in told_of(client, job)] == ["queued"]
-
-
-@pytest.mark.usefixtures("one_shape", "shipped_tiny")
-def test_data_with_a_photo_that_hangs_its_decoder_are_refused(
-    client: TestClient, drawings: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decoder = PhotoDecoder(seconds=3, open_photo=hostile)
-    monkeypatch.setattr("vlm_ft.inference.photo_decoder.shared", lambda: decoder)
-    files = [(str(file.relative_to(drawings)), file.read_bytes()) for file in drawings.rglob("*") if file.is_file()]
-    photo_name = next(name for name, _ in files if name.endswith(".png"))
-    renamed = [
-        (name.replace(Path(photo_name).stem, "hangs"), content.replace(Path(photo_name).stem.encode(), b"hangs"))
-        for name, content in files
-    ]
-    sent = {"archive": ("set.zip", zipped(*renamed).getvalue())}
-    look = client.post("/v1/jobs/preflight", data={"name": "castings", "recipe": "tiny"}, files=sent)
-    job = finished(client, look)
-    assert job["state"] == "failed"
-    assert "hangs.png: takes more than 3 s to decode" in job["log"]
-    decoder.close()
-
-
-def test_archives_that_would_fill_the_disk_or_cannot_be_written_are_refused(
-    client: TestClient, work: Workplace
-) -> None:
-    def refused(*entries: tuple[str, bytes]) -> str:
-        sent = {"archive": ("photos.zip", zipped(*entries).getvalue())}
-        found = client.post("/v1/batches", data={"adapter": "parts"}, files=sent)
-        assert found.status_code == 400, found.text
-        return str(found.json()["error"]["message"])
-
-    assert "unpacks to many times its size" in refused(("a.bmp", bytes(60_000_000)))
-    assert "occurs twice" in refused(("a.png", b"x"), ("../a.png", b"y"))
-    assert "cannot be unpacked" in refused(("a.png", b"x"), ("a.png/b.png", b"y"))
-    assert "cannot be unpacked" in refused(("a" * 300 + ".png", b"x"))
-    assert not [entry for entry in work.jobs.folder.iterdir() if entry.is_dir()]
 
 
 @pytest.mark.parametrize(
@@ -329,28 +146,6 @@ def test_bad_requests_are_refused(
     assert client.get("/v1/jobs").json() == []
 
 
-@pytest.mark.parametrize(
-    ("entries", "says"),
-    [
-        ([("../a.csv", b"x")], "leads out of the data set's folder"),
-        ([("/etc/a.csv", b"x")], "leads out of the data set's folder"),
-        ([("a\\..\\..\\a.csv", b"x")], "leads out of the data set's folder"),
-        ([(link("a.csv"), b"/etc/passwd")], "is a link"),
-        ([("a.csv", b"x"), ("./a.csv", b"y")], "occurs twice"),
-        ([("a.csv", bytes(60_000_000))], "unpacks to many times its size"),
-        ([(f"{number}.csv", b"") for number in range(4)], "is one of more than 3 files"),
-        ([(".hidden", b"x"), ("__MACOSX/a.csv", b"x")], "contains no file"),
-    ],
-)
-def test_data_that_would_be_written_elsewhere_or_fill_the_disk_are_refused(
-    work: Workplace, monkeypatch: pytest.MonkeyPatch, entries: Any, says: str
-) -> None:
-    monkeypatch.setattr("vlm_ft.work.archives.MAX_FILES", 3)
-    with pytest.raises(DataError, match=says):
-        work.preflight("castings", [("a.zip", zipped(*entries))], "", "", "", None)
-    assert not [entry for entry in work.jobs.folder.iterdir() if entry.is_dir()]
-
-
 @pytest.mark.usefixtures("one_shape", "shipped_tiny")
 def test_a_zip_file_is_checked_and_trained_on(
     client: TestClient, work: Workplace, drawings: Path, tmp_path: Path
@@ -384,38 +179,18 @@ def test_an_unknown_job_is_not_found(client: TestClient) -> None:
         assert client.get(f"/v1/jobs/20260101000000000000-00000000{path}").status_code == 404
 
 
-def test_photos_with_the_same_name_are_all_scored(work: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Jobs, "_next", lambda _: None)
-    sent = [(name, io.BytesIO(name.encode() + bytes([at]))) for at, name in enumerate(["3 a.png", "a.png", "a.png"])]
-    job = work.score(work.registry.current("parts").card.model_copy(update={"name": "parts"}), sent, "", "csv", None)
-    assert len(list((work.jobs.folder / job.id / "photos").iterdir())) == 3
-
-
 def test_a_full_disk_is_not_the_clients_mistake(
     client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    answer = json.dumps({name: field["value"] for name, field in assessed(client, photo(0)).items()})
-    verdict, files = {"adapter": "parts", "verdict": "accepted", "answer": answer}, {"photos": ("a.png", photo(0))}
+    answer = json.dumps({name: field["value"] for name, field in assessed(client, noise(0)).items()})
+    verdict, files = {"adapter": "parts", "verdict": "accepted", "answer": answer}, {"photos": ("a.png", noise(0))}
     monkeypatch.setattr(Image.Image, "save", full)
     found = client.post("/v1/reviews", data=verdict, files=files)
     assert found.status_code == 503, found.text
     assert str(work.reviews.folder) not in found.text
-
-
-def test_a_file_that_is_not_a_zip_file_is_refused(client: TestClient) -> None:
-    for content, says in ((b"no zip", "cannot be unpacked"), (b"PK\x05\x06" + bytes(18), "contains no image")):
-        found = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.zip", content)})
-        assert found.status_code == 400
-        assert says in found.json()["error"]["message"]
-
-
-def test_a_photo_with_a_long_name_is_scored(client: TestClient) -> None:
-    sent = {"archive": (f"{'ä' * 300}.png", photo(0))}
-    job = finished(client, client.post("/v1/batches", data={"adapter": "parts"}, files=sent))
-    assert "ää.png" in client.get(f"/v1/jobs/{job['id']}/result").text
 
 
 def test_each_right_opens_its_own_paths(work: Workplace, tmp_path: Path) -> None:
@@ -461,8 +236,40 @@ def test_an_adapter_outside_the_registry_has_no_versions(run_of: Callable[..., P
 
 
 def test_a_version_that_cannot_be_served_leaves_the_old_one_serving(client: TestClient, work: Workplace) -> None:
-    before = assessed(client, photo(0))
+    before = assessed(client, noise(0))
     version = work.registry.add("parts", work.registry.current("parts").folder)
     (version.folder / "adapter_model.safetensors").write_bytes(b"broken")
     work.registry.promote("parts", 2)
-    assert assessed(client, photo(0))["kind"]["distribution"] == before["kind"]["distribution"]
+    assert assessed(client, noise(0))["kind"]["distribution"] == before["kind"]["distribution"]
+
+
+def test_events_tell_a_jobs_states_and_lines(
+    client: TestClient, work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = threading.Event()
+
+    def late(jobs: Jobs, job: Job) -> CommandHere:
+        assert begin.wait(60)
+        return start_here(jobs, job)
+
+    monkeypatch.setattr(Jobs, "_start", late)
+    sent = {"archive": ("a.png", noise(1))}
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files=sent).json()["id"]
+    threading.Timer(1, begin.set).start()
+    told = events_of(client, job)
+    states = [data["state"] for kind, data in told if kind == "state"]
+    assert states[0] in ("queued", "running")
+    assert states[-1] == "done"
+    assert told[-1][0] == "state"
+    assert [data["line"] for kind, data in told if kind == "line"] == work.jobs.log(job).splitlines()
+    assert all("arguments" not in data for _, data in told)
+    (first, _), *_ = work.jobs.lines(job)
+    assert len([kind for kind, _ in events_of(client, job, first) if kind == "line"]) == len(told) - len(states) - 1
+
+
+def test_events_end_when_the_service_stops(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Jobs, "_next", lambda _: None)  # so that the job stays queued
+    job = client.post("/v1/batches", data={"adapter": "parts"}, files={"archive": ("a.png", noise(1))}).json()["id"]
+    api: Any = client.app
+    threading.Timer(1, api.state.stopping.set).start()
+    assert [data["state"] for _, data in events_of(client, job)] == ["queued"]

@@ -16,7 +16,7 @@ from rich.console import Console
 from datasets_vision import images
 from datasets_vision.example import Turn
 from tests.families import SEEING
-from tests.training.test_run import train_until
+from tests.training.killed import train_until
 from vlm_ft.bases.parts import PARTS
 from vlm_ft.data.cases import Reply
 from vlm_ft.recipe import Preference, Recipe

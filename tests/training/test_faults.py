@@ -23,6 +23,7 @@ from vlm_ft.training.methods.sft import SFT
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.rehearse import GIB
 from vlm_ft.training.run import train
+from vlm_ft.training.show import dry_run
 
 LONG = f"Passage 12 grants {'a very long ' * 20}notice.\tnotice\n"
 
@@ -91,11 +92,13 @@ def test_image_tokens_that_do_not_match_the_features_stop_the_run(
     file = base / "processor_config.json"
     settings = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**settings, "patch_size": settings["patch_size"] // 2}), encoding="utf-8")
-    with pytest.raises(
-        ModelError, match=r"base .*base: .*tokens do not match.*; restore the settings of its processor"
-    ):
-        train(recipe.model_copy(update={"base": str(base)}), tmp_path / "run", console=quiet)
+    recipe = recipe.model_copy(update={"base": str(base)})
+    says = r"base .*base: .*tokens do not match.*; restore the settings of its processor"
+    with pytest.raises(ModelError, match=says):
+        train(recipe, tmp_path / "run", console=quiet)
     assert not (tmp_path / "run").exists()
+    with pytest.raises(ModelError, match=says):
+        dry_run(recipe, quiet)
 
 
 def test_too_little_memory_for_the_longest_row_is_reported_before_the_first_step(

@@ -12,7 +12,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 from torch import nn
 
-from tests.training.test_run import train_until
+from tests.training.killed import train_until
 from vlm_ft.adapters import ADAPTER, TENSORS
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run

@@ -16,7 +16,7 @@ from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from rich.console import Console
 from torch.utils.data import BatchSampler
 
-from tests.training.test_run import tensors, train_until
+from tests.training.killed import tensors, train_until
 from vlm_ft.conversation import SHARED
 from vlm_ft.errors import RecipeError
 from vlm_ft.recipe import Recipe

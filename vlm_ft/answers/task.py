@@ -30,8 +30,8 @@ DECISIONS = ("any", "none")
 class Headline(Strict):
     """What the first line of an answer states: the values of `fields`, which are flags, choices or numbers.
 
-    `words`: of a flag, what is said if it is true and if it is false; by default its name, with "not" if it is false.
-    `graded`: the choices whose options go from harmless to grave.
+    `words`: for a flag, how to say that it is true and that it is false; by default its name, with "not" if false.
+    `graded`: the choices whose options go from harmless to serious.
 
     >>> Headline(fields=("passed", "fault"), words={"passed": ("pass", "fail")}).names
     ('passed', 'fault', 'passed')

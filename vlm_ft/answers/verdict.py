@@ -12,10 +12,10 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import DECISIONS, NOTHING
 
 Tone = Literal["good", "doubtful", "bad", "plain"]
-"""How grave a verdict is; "plain" if the form does not say."""
+"""How serious a verdict is; "plain" if the form does not say."""
 
 TONES: tuple[Tone, ...] = ("plain", "good", "doubtful", "bad")
-"""In the order of gravity: the gravest of its values is that of a verdict."""
+"""From the least to the most serious; a verdict has the tone of its most serious value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,8 @@ class Verdict:
 def verdict_fields(form: Form) -> list[FieldSpec]:
     """The fields that a verdict states: those of the form's headline.
 
-    If the form asks for none of them, its first flag and its first choice, at best such that follow from its findings,
-    otherwise its first number.
+    If the form asks for none of them, its first flag and its first choice, preferably ones that follow from its
+    findings, otherwise its first number.
     """
     closed = [field for field in form.fields if isinstance(field.kind, Choice | Flag | Integer)]
     if named := [form.field(name) for name in form.headline.fields]:
@@ -50,8 +50,8 @@ def verdict_fields(form: Form) -> list[FieldSpec]:
 def verdict_of(form: Form, prediction: Prediction) -> Verdict | None:
     """The verdict of an answer; None without a closed field.
 
-    If its flag says that nothing was found, it states no more. Each field's probability is given the fields before it,
-    so that the product is that of all.
+    If its flag says that nothing was found, it states no more. Each field's probability is conditional on the
+    fields before it, so their product is the probability of all.
     """
     stated = [field for field in verdict_fields(form) if field.name in prediction.fields]
     values = {field.name: prediction.fields[field.name].value for field in stated}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,17 @@ def load_error(name: str, error: Exception) -> ModelError:
     return ModelError(
         f"base {name}", f"cannot be loaded ({cause(error)})", "check the name and the network, or give a local folder"
     )
+
+
+@contextmanager
+def mismatch_in_one_line(name: str) -> Iterator[None]:
+    """Raise `ModelError` where transformers finds other image tokens in a batch than the tower has features."""
+    try:
+        yield
+    except ValueError as error:
+        if "image tokens do not match" not in str(error):
+            raise
+        raise ModelError(f"base {name}", cause(error), "restore the settings of its processor") from error
 
 
 def limit_pixels(processor: Any, family: Family, min_pixels: int, max_pixels: int) -> None:

@@ -118,7 +118,7 @@ def base_try(
 ) -> None:
     """Rehearse the dry run, training and scoring with a base.
 
-    The weights are random, so nothing is downloaded; memory and time are those of the real base on this machine.
+    The weights are random, so nothing is downloaded; memory and time are what the real base takes on this machine.
     """
     from tempfile import TemporaryDirectory
 

@@ -125,7 +125,7 @@ def serve(
 def promote(
     run: Annotated[Path, typer.Argument(help="the run folder of the new adapter")],
     registry: RegistryFolder,
-    name: Annotated[str | None, typer.Option(help="the adapter's name there [default: that of its recipe]")] = None,
+    name: Annotated[str | None, typer.Option(help="the adapter's name there [default: its recipe's name]")] = None,
     margin: Annotated[float, typer.Option(min=0, max=1, help="how much lower a slice's mean score may be")] = 0.02,
     by: Annotated[str | None, typer.Option(help="who promotes it, for its history")] = None,
     batch_size: BatchSize = 16,

@@ -91,7 +91,7 @@ def preflight(
         Path, typer.Argument(metavar="DATA", help="a folder of photos or texts with their labels, or a file")
     ],
     out: Annotated[Path, typer.Option("--out", help="the folder to write")] = Path("preflight"),
-    name: Annotated[str | None, typer.Option(help="the adapter's name [default: that of the data]")] = None,
+    name: Annotated[str | None, typer.Option(help="the adapter's name [default: the data's name]")] = None,
     recipe: Annotated[
         str | None, typer.Option(help="a recipe that reads such data [default: propose one, as vlm-ft init does]")
     ] = None,

@@ -217,10 +217,3 @@ def unpacked(bitmask: Tensor, vocabulary: int) -> Tensor:
     places = torch.arange(32, dtype=torch.int32, device=bitmask.device)
     bits = bitmask.unsqueeze(-1).bitwise_right_shift(places).bitwise_and(1).flatten(1).bool()
     return functional.pad(bits, (0, max(0, vocabulary - bits.shape[1])))[:, :vocabulary]
-
-
-def masked(logits: Tensor, choices: Tensor | None) -> Tensor:
-    """Logits (tokens, vocabulary), -inf for tokens that the packed choices (tokens, words) do not allow."""
-    if choices is None:
-        return logits
-    return logits.masked_fill(~unpacked(choices, logits.shape[1]), float("-inf"))

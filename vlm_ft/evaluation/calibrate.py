@@ -36,7 +36,7 @@ MAX_COMPARED = 100
 """The most examples that are answered in both precisions."""
 
 ENOUGH = 100
-"""With fewer calibration examples, those of a cross-validation serve better."""
+"""With fewer calibration examples, the answers of a cross-validation are the better choice."""
 
 
 def calibrate_trained(folder: Path, *, console: Console | None = None) -> None:

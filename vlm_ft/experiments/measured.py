@@ -104,7 +104,7 @@ def _goals() -> dict[tuple[str, str, str], float]:
 
 
 def goal_of(result: Result) -> float | None:
-    """The current goal of a figure: that of the list or, by default, the recorded one."""
+    """The current goal of a figure: the one in the list or, by default, the recorded one."""
     kind = result.command.split()[1]
     return _goals().get((kind, result.recipe, f"{result.field}.{result.metric}"), result.goal)
 
@@ -112,7 +112,7 @@ def goal_of(result: Result) -> float | None:
 def measure_recipes(names: Sequence[str], runs: Path, results: Path, console: Console) -> list[str]:
     """Measure these recipes, or all, and return the names of those that failed.
 
-    A name is that of a recipe or of a run. A recipe is skipped if its last command has already recorded its figures.
+    Each name is a recipe's or a run's. A recipe is skipped if its last command has already recorded its figures.
     Raises `RecipeError` for a name that is not in the list.
     """
     listed = listed_recipes()

@@ -2,11 +2,11 @@
 
 Goals are the current ones of `recipes/benchmarks/measured.yaml`, whichever were recorded.
 
-`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, those of answers
-before those of confidence, and which are worse than a goal or a rival; without names, the main figures of all.
+`<!-- results: a, b -->` before `<!-- end of results -->` holds every figure of the recipes a and b, first of answers,
+then of confidence, and which are worse than a goal or a rival; without names, the main figures of all.
 `<!-- learning curves -->` holds the points of all recorded curves.
 `<!-- recipes: a, b -->` holds what these recipes ask for, their data sets, the GPU memory that their comments state,
-and the command that gives the minutes; its links are those of a page in a folder below `recipes`.
+and the command that gives the minutes; its links suit a page in a folder below `recipes`.
 `<!-- benchmark: a -->` holds the figures of `recipes/benchmarks/a.json` that have a goal.
 """
 
@@ -169,7 +169,7 @@ def _described(name: str) -> tuple[str, ...]:
 
 
 def _minutes(name: str) -> str:
-    """How to get the minutes of a recipe on a GPU: its own `minutes` are those of two cores."""
+    """How to get the minutes of a recipe on a GPU: its own `minutes` are for two cores."""
     gpu = _gpu(name)
     if gpu is None:
         return ""

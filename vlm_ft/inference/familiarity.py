@@ -1,9 +1,9 @@
 """How far a photo or a text is from what an adapter was trained on.
 
-An example is judged by the distance of the frozen base's features to those of the nearest training examples (Sun et
-al. 2022, "Out-of-distribution detection with deep nearest neighbors"), a photo also by its sharpness and brightness. A
-photo that is seen in tiles is as strange as the median of its tiles, so that a few unusual ones do not flag it. The
-threshold is the conformal quantile of examples that training did not see.
+An example is judged by the distance between its features in the frozen base and those of the nearest training examples
+(Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors"), a photo also by its sharpness and
+brightness. A photo that is seen in tiles is as strange as the median of its tiles, so that a few unusual ones do not
+flag it. The threshold is the conformal quantile of examples that training did not see.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Extractor:
     def of_photos(self, pictures: Iterable[Picture | Image.Image], features: Rows | None = None) -> tuple[Rows, Rows]:
         """Mean features (photos, channels), and log sharpness and mean brightness (photos, 2).
 
-        `features`: those of the tower, if it has already run on these photos. Only a few photos are held at once.
+        `features`: the tower's output, if it has already run on these photos. Only a few photos are held at once.
         """
         assert self._tower is not None
         parts: list[Rows] = []

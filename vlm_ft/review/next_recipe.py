@@ -73,7 +73,7 @@ def write_next_recipe(reviews: Path, adapter: Path, out: Path) -> Added:
 
 
 def _name(adapter: Path) -> str:
-    """The name under which the adapter is served: that of the registry or, for a run folder, of its card."""
+    """The name under which the adapter is served: the registry's or, for a run folder, its card's."""
     in_registry = (adapter.parent / HISTORY).is_file()
     return adapter.parent.name if in_registry else read_card(adapter_folder(adapter)).name
 

@@ -75,11 +75,11 @@ class Reviews:
         correct: Values | None = None,
         reviewer: str | None = None,
     ) -> Review:
-        """Store a verdict on the answer of an adapter, `card` being that of the version that gave it.
+        """Store a verdict on an adapter's answer; `card` is the card of the version that gave it.
 
-        Photos are stored as PNG, without metadata.
-        A correction equal to the answer is stored as accepted. Raises `FormError` for an answer or a correction that
-        does not fit the adapter's form, and `OSError` if the folder cannot be written.
+        Photos are stored as PNG, without metadata. A correction equal to the answer is stored as accepted. Raises
+        `FormError` for an answer or a correction that does not fit the adapter's form, and `OSError` if the folder
+        cannot be written.
         """
         form = with_more_items(card.form) if card.tiling is not None else card.form
         answer = form.check(answer)

@@ -64,8 +64,8 @@ def ledger_files(out: Path) -> tuple[Path, ...]:
 class Entry:
     """A row that the table must have: its path, and what its source needs to read it.
 
-    `stamp` changes whenever the content does; None if that is not certain. `digest` is that of the content that an
-    earlier run answered, None if there is no answer yet.
+    `stamp` changes whenever the content does; None if that is not certain. `digest` is the hash of the
+    content that an earlier run answered, None if there is no answer yet.
     """
 
     path: str

@@ -21,7 +21,7 @@ IMPOSSIBLE = -9999.0
 
 
 def check_format(body: ChatRequest, task: str) -> None:
-    """Raise `DataError` if the request names the form of another task than that of its adapter."""
+    """Raise `DataError` if the request names the form of a task other than its adapter's."""
     asked = body.response_format
     if asked is not None and asked.json_schema.name != task:
         raise DataError(

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def open_engine(folders: Sequence[Path], registry: Registry | None, base: str | None, **options: Any) -> Engine:
-    """An engine with these adapters; without any, its base is that of the registry's first adapter.
+    """An engine with these adapters; without any, it has the base of the registry's first adapter.
 
     Raises `AdapterError` without an adapter.
     """

@@ -30,7 +30,7 @@ RIGHTS: tuple[tuple[str, Right], ...] = (
     (r"/v1/assess|/v1/chat/completions|/v1/batches|/v1/jobs|/v1/jobs/[^/]+(/result|/review)?", "assess"),
     (r"/v1/.*", "admin"),
 )
-"""The right that a path needs, by the first pattern that matches; other paths, those of the app, need `assess`."""
+"""The right that a path needs, by the first pattern that matches; other paths belong to the app, and need `assess`."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 

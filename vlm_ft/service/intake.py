@@ -112,7 +112,7 @@ class ChatMessage(Body):
 
 
 class FormName(Body):
-    """The name of a form: that of its task. Its schema is the adapter's own, and is not taken from requests."""
+    """The name of a form, which is its task's. Its schema is the adapter's own, and is not taken from requests."""
 
     name: Annotated[str, Field(max_length=200)]
     strict: Literal[True] | None = None

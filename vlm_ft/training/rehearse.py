@@ -115,8 +115,8 @@ def take_out_undecided(collator: Collator) -> list[SetAside]:
 def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: Training) -> Cost:
     """Time real forward and backward passes on typical batches, after one on the longest, without changing any weight.
 
-    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if the memory
-    does not suffice for a batch, or for the moments of AdamW, which the first step adds to the peak. A CPU's memory is
+    The model must be set up as for training, including activation checkpointing. Raises `RecipeError` if there is too
+    little memory for a batch, or for the moments of AdamW, which the first step adds to the peak. A CPU's memory is
     checked before the longest batch too, since the system ends a process that takes too much.
     """
     if torch.cuda.is_available():

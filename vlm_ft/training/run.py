@@ -16,6 +16,7 @@ from rich.console import Console
 from vlm_ft.adapters import README, Card, Provenance, read_card
 from vlm_ft.allocator import return_freed_memory
 from vlm_ft.bases.load import fingerprint
+from vlm_ft.bases.reader import mismatch_in_one_line
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run, store, stored, versions
 from vlm_ft.training.fill import Filler
@@ -49,7 +50,8 @@ def train(
     console = console or Console(stderr=True)
     if not process.is_main_process:
         console.quiet = True
-    with run.claimed(recipe, resume=resume) if process.is_main_process else nullcontext():
+    claim = run.claimed(recipe, resume=resume) if process.is_main_process else nullcontext()
+    with claim, mismatch_in_one_line(recipe.base):
         with process.main_process_first():
             prepared = prepare(recipe, run.splits, check=check and not resume)
         if process.is_main_process:

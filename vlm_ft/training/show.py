@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vlm_ft.bases.parts import part_sizes
+from vlm_ft.bases.reader import mismatch_in_one_line
 from vlm_ft.data.cases import Dataset
 from vlm_ft.recipe import Recipe
 from vlm_ft.training.fill import Filler
@@ -44,7 +45,8 @@ def dry_run(recipe: Recipe, console: Console, dataset: Dataset | None = None) ->
         f"at most {lengths.most_image_tokens} image tokens"
     )
     prepared.method.begin(prepared.base, prepared.conversation)
-    cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    with mismatch_in_one_line(recipe.base):
+        cost = measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
     memory = "GPU" if torch.cuda.is_available() else "resident"
     with TemporaryDirectory() as bank:
         schedule = Filler(prepared, recipe, Path(bank)).plan(cost, console)

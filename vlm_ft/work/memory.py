@@ -24,7 +24,7 @@ class Need(Strict):
     def of(cls, base: int, peak: int = 0) -> Self:
         """What a job on a base of so many bytes takes; `peak`: measured on this kind of device, 0 if it was not.
 
-        A peak is resident memory without a GPU, and otherwise that of the tensors on it.
+        Without a GPU, a peak is resident memory; with one, the memory of the tensors on it.
         """
         import torch
 

@@ -41,7 +41,7 @@ class Workplace:
     """Where people review answers, and jobs score folders and train and promote adapters.
 
     `root`: the folder below which jobs may read folders. Without `tokens`, every user may do everything. `base_bytes`:
-    the size of the base that is served, which stands for that of any base in the estimate of a job's memory.
+    the size of the base that is served, which estimates of a job's memory assume for every base.
     `uploads_kept`: see `delete_old_uploads`.
     """
 
@@ -83,7 +83,7 @@ class Workplace:
     def version(self, card: Card, fingerprint: str) -> Card:
         """The card of the version of a served adapter that has this fingerprint. Raises `DataError` if none has.
 
-        `card`: that of the version that is served, which needs no registry.
+        `card`: the card of the version that is served; looking up others takes a registry.
         """
         if fingerprint == card.fingerprint:
             return card
@@ -106,7 +106,7 @@ class Workplace:
     ) -> Job:
         """Queue the preflight of new data, in a zip file or a folder below `root`.
 
-        `recipe`: a shipped one, "" for a proposal; `task`: that of the proposal, "" for the one that fits best. Raises
+        `recipe`: a shipped one, "" for a proposal; `task`: the proposal's task, "" for the one that fits best. Raises
         `DataError` for a name that is taken or not a plain word, for a zip file that cannot be unpacked, and unless
         exactly one of the two is given.
         """

@@ -120,8 +120,8 @@ class PolicyGradient(Method):
     def _losses(self, model: Any, learned: Batch, advantages: Tensor) -> Tensor:
         """The loss of every token, (tokens,), from the advantage of each answer, (answers,).
 
-        The divergence is that of each decision, given those before it: half the square of the log ratio (k2 in Schulman
-        2020, "Approximating KL divergence"). Its gradient equals that of TRL's k3 with `use_bias_correction_kl`.
+        The divergence of a decision, given the earlier ones, is half the square of the log ratio (k2 in Schulman 2020,
+        "Approximating KL divergence"). It has the same gradient as TRL's k3 with `use_bias_correction_kl`.
         """
         beta, temperature = self._settings.beta, self._settings.temperature
         nats, answer = token_losses(model, learned, temperature)
