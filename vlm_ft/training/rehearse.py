@@ -143,13 +143,16 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
 def _check_longest(model: nn.Module, train: Collator, settings: Training) -> None:
     """Raise `RecipeError` if the longest batch would not fit into a CPU's memory.
 
-    What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how.
+    What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how. A
+    batch of prompts whose answers are yet to be sampled is not checked.
     """
     model.train()
     order = train.order(settings)
     longest, typical, *_ = _batches(order)
     shortest = min(order.batches(), key=order.tokens)
     short, usual, long = (train([{"index": case} for case in batch]) for batch in (shortest, typical, longest))
+    if "input_ids" not in long:
+        return
     needed = list[int]()
     with torch.random.fork_rng():
         for batch in (short, usual):
