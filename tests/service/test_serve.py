@@ -96,7 +96,9 @@ def test_both_commands_serve_the_app_with_examples_and_the_api(
 
 def test_ctrl_c_stops_it_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "service", lambda *_: (build_service(Known()), Known()))
-    printed, before = Console(file=io.StringIO(), width=200), signal.getsignal(signal.SIGTERM)
+    printed = Console(file=io.StringIO(), width=200)
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # the workers of pytest-xdist ignore it
 
     def interrupt() -> None:
         while not (places := re.findall(r"the API: (\S+)/docs", printed.file.getvalue())):
@@ -108,7 +110,8 @@ def test_ctrl_c_stops_it_without_an_error(monkeypatch: pytest.MonkeyPatch) -> No
     thread.start()
     serving.serve(Options(adapters=[Path("run")]), printed)
     thread.join()
-    signal.signal(signal.SIGTERM, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
     assert printed.file.getvalue().endswith("stopped\n")
 
 
