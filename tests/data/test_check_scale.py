@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-ROWS = [int(count) for count in os.environ.get("VLM_FT_ROWS", "1500,9000").split(",")]
+ROWS = [int(count) for count in os.environ.get("VLM_FT_ROWS", "1000,6000").split(",")]
 GROWTH = 0.15  # of the peak resident size
 CHECK = """
 import os, sys
