@@ -22,7 +22,7 @@ from PIL import Image
 
 from vlm_ft.experiments.sheet import Sheet
 
-LARGE = (4, 1600)  # photos of a request and pixels of their sides, so that few are answered in a second
+LARGE = (4, 4800)  # photos of a request and pixels of their sides: few answers a second, which are easy to overload
 SMALL = (1, 64)
 HELD = 100  # bytes of a request that are sent last
 SAMPLES = 60  # of the server's memory
@@ -40,12 +40,13 @@ async def overload(
     places: int,
     seconds: float,
     factor: float,
+    photos: tuple[int, int] = LARGE,
 ) -> None:
     """Send `factor` times as many requests as the server can answer, spread evenly over so many seconds.
 
-    `places`: the maximum number of requests in progress; the server refuses others.
+    `places`: the maximum number of requests in progress; the server refuses others. `photos`: as in `LARGE`.
     """
-    body, headers = _form(adapter, *LARGE)
+    body, headers = _form(adapter, *photos)
     unlimited = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     async with httpx.AsyncClient(base_url=address, timeout=120, limits=unlimited) as client:
         send = partial(_sent, client, body, headers)
@@ -59,11 +60,17 @@ async def overload(
     refused = [waited for status, waited in outcomes if status == 429]
     answered = sum(status == 200 for status, _ in outcomes)
     sheet.add("requests sent for each one answered", len(outcomes) / max(1, answered), None, "higher", "")
-    sheet.add("of these, neither answered nor refused", len(outcomes) - answered - len(refused), 0, "lower", "requests")
+    sheet.add(
+        "requests neither answered nor refused under overload",
+        len(outcomes) - answered - len(refused),
+        0,
+        "lower",
+        "requests",
+    )
     share = answered / taken / capacity
     sheet.add("answers per second under overload, of those without it", share, 0.5, "higher", "")
-    sheet.add("the slowest refusal", 1000 * max(refused, default=math.inf), 100, "lower", "ms")
-    sheet.add("growth of the server's memory meanwhile", 100 * _growth(memory), 5, "lower", "%")
+    sheet.add("the slowest refusal under overload", 1000 * max(refused, default=math.inf), 100, "lower", "ms")
+    sheet.add("growth of the server's memory under overload", 100 * _growth(memory), 5, "lower", "%")
 
 
 def drain(address: str, process: subprocess.Popen[bytes], adapter: str, sheet: Sheet, count: int) -> None:
@@ -86,9 +93,8 @@ def drain(address: str, process: subprocess.Popen[bytes], adapter: str, sheet: S
         client.sendall(body[-HELD:])
     with ThreadPoolExecutor(count) as pool:
         answered = sum(pool.map(_is_answered, clients))
-    sheet.add("requests in progress at SIGTERM", count, None, "higher", "requests")
-    sheet.add("of these, answered", answered, count, "higher", "requests")
-    sheet.add("exit code afterwards, without its sign", abs(process.wait(60)), 0, "lower", "")
+    sheet.add(f"of {count} requests in progress at SIGTERM, answered", answered, count, "higher", "requests")
+    sheet.add("exit code after SIGTERM, without its sign", abs(process.wait(60)), 0, "lower", "")
 
 
 def _is_answered(client: socket.socket) -> bool:

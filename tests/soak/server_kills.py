@@ -45,9 +45,8 @@ def kills(work: Path, registry: Registry, sheet: Sheet, count: int, images: int)
         _finished(address)
     stored = {job.id: job for job in _stored(work / "work" / "jobs")}
     complete = sum(_whole(work / "work" / "jobs" / job, stored[job], images) for job in accepted)
-    sheet.add("kills of the server while a job runs", done, None, "higher", "kills")
-    sheet.add("of these, correct states afterwards", correct, done, "higher", "states")
-    sheet.add("jobs with their whole result in the end", complete, len(accepted), "higher", "jobs")
+    sheet.add(f"correct states after {done} kills of the server while a job ran", correct, done, "higher", "states")
+    sheet.add("jobs with their whole result after these kills", complete, len(accepted), "higher", "jobs")
 
 
 def _submitted(address: str, adapter: str, kind: str) -> str:

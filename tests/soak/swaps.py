@@ -98,8 +98,8 @@ def swaps(address: str, registry: Registry, sheet: Sheet, requests: int) -> None
         for answer, versions in zip(answers, possible, strict=True)
         for named in [(answer.adapter, answer.version)]
     )
-    sheet.add(f"requests to {len(names)} adapters that are swapped", requests, None, "higher", "requests")
-    sheet.add("swaps meanwhile", len(made) - len(names), 2 * len(names), "higher", "swaps")
+    during = f"during {requests:,} requests to {len(names)} adapters"
+    sheet.add(f"swaps {during}", len(made) - len(names), 2 * len(names), "higher", "swaps")
     certain = sum(len(versions) == 1 for versions in possible)
     sheet.add("answers for which only one version was possible", certain, requests / 4, "higher", "answers")
     sheet.add("answers of a wrong or stale adapter", wrong, 0, "lower", "answers")
