@@ -124,9 +124,10 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     before = peak_memory()
     try:
         with master_weights(model, settings.precision):
+            shortest, *timed = _batches(train.order(settings))
             if not torch.cuda.is_available():
-                _check_longest(model, train, settings)
-            steps, forwards = _timed(model, train, settings)
+                _check_longest(model, train, settings, shortest, timed[0], timed[1])
+            steps, forwards = _timed(model, train, settings, timed)
             added = moment_bytes(model)
     except torch.OutOfMemoryError as error:
         problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
@@ -140,19 +141,24 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     return Cost(statistics.mean(steps), tune_batches * statistics.mean(forwards), peak + added)
 
 
-def _check_longest(model: nn.Module, train: Collator, settings: Training) -> None:
+def _check_longest(
+    model: nn.Module,
+    train: Collator,
+    settings: Training,
+    shortest: Sequence[int],
+    longest: Sequence[int],
+    typical: Sequence[int],
+) -> None:
     """Raise `RecipeError` if the longest batch would not fit into a CPU's memory.
 
     What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how. A
     batch of prompts whose answers are yet to be sampled is not checked.
     """
     model.train()
-    order = train.order(settings)
-    longest, typical, *_ = _batches(order)
-    shortest = min(order.batches(), key=order.tokens)
-    short, usual, long = (train([{"index": case} for case in batch]) for batch in (shortest, typical, longest))
-    if "input_ids" not in long:
+    short = train([{"index": case} for case in shortest])
+    if "input_ids" not in short:
         return
+    usual, long = (train([{"index": case} for case in batch]) for batch in (typical, longest))
     needed = list[int]()
     with torch.random.fork_rng():
         for batch in (short, usual):
@@ -191,13 +197,15 @@ def saved_for_backward() -> Iterator[dict[int, int]]:
         yield saved
 
 
-def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[float], list[float]]:
+def _timed(
+    model: nn.Module, train: Collator, settings: Training, batches: Sequence[Sequence[int]]
+) -> tuple[list[float], list[float]]:
     """The seconds of each step and of each forward pass, without the first step, which warms up."""
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for batch in _batches(train.order(settings)):
+        for batch in batches:
             features = [{"index": case} for case in batch]
             began = time.perf_counter()
             for _ in range(settings.accumulate):
@@ -211,11 +219,11 @@ def _timed(model: nn.Module, train: Collator, settings: Training) -> tuple[list[
 
 
 def _batches(order: ByLength) -> list[list[int]]:
-    """The longest batch, which takes the most memory, and those whose lengths are nearest to the mean."""
+    """The shortest batch, the longest, which takes the most memory, and those whose lengths are nearest to the mean."""
     batches = order.batches()
     mean = statistics.mean(map(order.tokens, batches))
     typical = sorted(batches, key=lambda batch: abs(order.tokens(batch) - mean))
-    return [max(batches, key=order.tokens), *(typical * TIMED_STEPS)[:TIMED_STEPS]]
+    return [min(batches, key=order.tokens), max(batches, key=order.tokens), *(typical * TIMED_STEPS)[:TIMED_STEPS]]
 
 
 def _now() -> float:
