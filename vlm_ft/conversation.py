@@ -304,11 +304,8 @@ def moved(batch: Batch, device: torch.device) -> Batch:
 
 
 def photos_shown(rows: Sequence[Row]) -> list[int] | None:
-    """Which photo each row shows, by number; None unless every row shows exactly one."""
-    if not all(len(row.images) == 1 for row in rows):
-        return None
-    numbers: dict[int, int] = {}
-    return [numbers.setdefault(id(row.images[0]), len(numbers)) for row in rows]
+    """Which photo each row shows, by its identity in memory; None unless every row shows exactly one."""
+    return [id(row.images[0]) for row in rows] if all(len(row.images) == 1 for row in rows) else None
 
 
 def _padded(rows: list[Tensor], value: int, side: str) -> Tensor:

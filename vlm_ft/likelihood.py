@@ -16,7 +16,7 @@ from vlm_ft.bases.families import TOKEN_TYPES, Family, family_of
 from vlm_ft.bases.features import feeding
 from vlm_ft.bases.modes import inputs_of
 from vlm_ft.bases.positions import positions_of
-from vlm_ft.bases.tower import tower_once_per_image
+from vlm_ft.bases.shared_images import tower_once_per_image
 from vlm_ft.conversation import (
     CHOICES,
     FEATURES,
@@ -86,7 +86,9 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
     one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_gradient_checkpointing
     features: Context = feeding(plain, family, batch[FEATURES]) if FEATURES in batch else nullcontext({})
-    tower: Context = tower_once_per_image(plain, family, batch[SHOWN].tolist()) if SHOWN in batch else nullcontext()
+    tower: Context = nullcontext()
+    if SHOWN in batch:
+        tower = tower_once_per_image(plain, family, batch, batch[SHOWN].tolist())
     with features as vision, tower, _head_only_at(plain, wanted[:, kept]):
         inputs |= {**vision, "use_cache": False, "logits_to_keep": kept}
         if SHARED in batch and not one_pass:

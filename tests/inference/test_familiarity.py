@@ -17,12 +17,13 @@ from rich.console import Console
 from datasets_vision.example import Picture, Turn
 from datasets_vision.images import opened
 from tests.decoding.oracle import closed_form
+from tests.families import SEEING
 from tests.untrained import write_run
 from vlm_ft.adapters import ADAPTER, FAMILIARITY, read_card
 from vlm_ft.answers.confidence import Familiar
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.load import Base, load_base
-from vlm_ft.bases.tower import tower_once_per_image
+from vlm_ft.bases.shared_images import tower_once_per_image
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.data.cases import load
 from vlm_ft.errors import AdapterError
@@ -174,25 +175,25 @@ def test_no_photos_give_no_features(tiny_base: Callable[[str], Base]) -> None:
     assert (len(features), quality.shape) == (0, (0, 2))
 
 
-@pytest.mark.parametrize("base", ["fast_vlm", "llava_siglip_qwen2"])
+@pytest.mark.parametrize("base", SEEING)
 def test_reused_tower_features_equal_those_computed_alone(
     base: str, tiny_base: Callable[[str], Base], drawings: Path
 ) -> None:
     loaded = tiny_base(base)
     photos = [opened(picture) for picture in sorted((drawings / "JPEGImages").glob("*.png"))[:2]]
+    photos[1] = photos[1].resize((150, 64))  # another number of tiles or patches
     shown = [photos[0], photos[1], photos[0]]
     conversation = Conversation(loaded.reader)
-    rows = [Row(closed_form(), (), (photo,)) for photo in shown]
+    batch = conversation.encode([Row(closed_form(), (), (photo,)) for photo in shown])
     with (
         torch.inference_mode(),
-        tower_once_per_image(loaded.model, loaded.family, [id(photo) for photo in shown]) as look,
+        tower_once_per_image(loaded.model, loaded.family, batch, [id(photo) for photo in shown]) as look,
     ):
-        together = loaded.model(**conversation.encode(rows)).logits
-        assert look is not None
+        together = loaded.model(**batch).logits
         features = look.means(range(3))
     np.testing.assert_allclose(features, Extractor(loaded).of_photos(shown)[0], rtol=1e-4, atol=1e-5)  # another batch
     with torch.inference_mode():
-        torch.testing.assert_close(loaded.model(**conversation.encode(rows)).logits, together, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(loaded.model(**batch).logits, together, rtol=1e-4, atol=1e-4)
 
 
 def test_texts_have_a_description_too(tiny_base: Callable[[str], Base]) -> None:

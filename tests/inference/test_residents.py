@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from tests.families import SEEING, tower_inputs
 from tests.inference.likeness import alike, altered
 from vlm_ft.adapters import ADAPTER, CONFIG, TENSORS, read_card
 from vlm_ft.bases.load import load_base
@@ -78,19 +79,36 @@ def test_files_that_changed_are_not_loaded_again(folders: dict[str, Path], photo
         engine.predict([Request(images=(photos[0],), adapter="second")])
 
 
-def test_the_tower_runs_once_on_a_photo_for_all_adapters(folders: dict[str, Path], photos: list[Path]) -> None:
+@pytest.mark.parametrize("name", SEEING)
+def test_the_tower_runs_once_on_a_photo_for_all_adapters(
+    name: str, untrained_run_of: Runs, photos: list[Path], tmp_path: Path
+) -> None:
+    settings: dict[str, Any] = {"adapter": {"rank": 2, "language": "lora", "projector": "frozen", "vision": "frozen"}}
+    first = untrained_run_of(name, **settings) / ADAPTER
+    weighted = {**settings, "adapter": {**settings["adapter"], "language": "dora"}}  # answers in a batch of its own
+    adapters = {"second": altered(first, tmp_path / "second"), "dora": untrained_run_of(name, **weighted) / ADAPTER}
+    engine = opened({"first": first, **adapters})
+    requests = [Request(images=(photo,), adapter=adapter) for photo in photos for adapter in engine.cards]
+    with tower_inputs(engine.base) as seen:
+        alone = [engine.predict([request])[0] for request in requests]
+        every = sum(seen)
+        seen.clear()
+        together = engine.predict(requests)
+        assert sum(seen) * len(engine.cards) == every
+        seen.clear()
+        picture = Image.open(photos[0])
+        engine.predict([replace(request, images=(picture,)) for request in requests])
+        assert sum(seen) * 2 * len(engine.cards) == every
+    assert alike(together, alone)
+
+
+def test_each_adapter_keeps_its_own_projector(folders: dict[str, Path], photos: list[Path]) -> None:
     engine = opened(folders)
-    seen: list[int] = []
-    tower = engine.base.model.get_submodule("model.vision_tower")
-    tower.register_forward_hook(lambda _, inputs, output: seen.append(len(output.last_hidden_state)))
-    requests = [Request(images=(photo,), adapter=name) for photo in photos for name in folders]
-    together = engine.predict(requests)
-    assert seen == [len(photos)]
+    requests = [Request(images=(photos[0],), adapter=name) for name in folders]
+    with tower_inputs(engine.base) as seen:
+        together = engine.predict(requests)
+    assert len(seen) == 1
     assert alike(together, [engine.predict([request])[0] for request in requests])
-    picture = Image.open(photos[0])
-    seen.clear()
-    engine.predict([replace(request, images=(picture,)) for request in requests])
-    assert seen == [1]
 
 
 def test_no_more_requests_are_admitted_than_the_limit_allows() -> None:

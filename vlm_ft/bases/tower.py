@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,6 @@ from torch import Tensor, nn
 
 from datasets_vision.example import Picture
 from datasets_vision.images import opened
-from vlm_ft.bases.families import Family
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import inputs_of
@@ -95,60 +93,6 @@ def image_inputs(base: Base, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     accepted = inspect.signature(base.model.get_image_features).parameters
     found = {key: value.to(base.device) for key, value in inputs.items() if key in accepted}
     return {**found, "pixel_values": found["pixel_values"].to(base.dtype)}
-
-
-class SharedImages:
-    """The tower's features for a batch in which several rows may show the same image."""
-
-    def __init__(self, shown: Sequence[Hashable]) -> None:
-        """`shown` identifies the image of each row."""
-        different = list(dict.fromkeys(shown))
-        self.first = [shown.index(image) for image in different]
-        self.which = [different.index(image) for image in shown]
-        self.features: Tensor | None = None
-
-    def once(self, module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        """A forward pre-hook: the inputs with each image once."""
-        images, *rest = inputs or (named.pop("pixel_values"),)
-        return (images[self.first], *rest), named
-
-    def spread(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        """A forward hook: the outputs for every row."""
-        self.features = output.last_hidden_state
-        return type(output)(**{name: self._rows(value) for name, value in output.items()})
-
-    def _rows(self, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(self._rows(one) for one in value)
-        return value[self.which] if isinstance(value, Tensor) else value
-
-    def means(self, rows: Sequence[int]) -> NDArray[np.float32]:
-        """Mean over the positions of what these rows show, (rows, channels); like `Tower.means`."""
-        assert self.features is not None
-        means = _channels_first(self.features.float().cpu()).flatten(2).mean(2)
-        return means[[self.which[row] for row in rows]].numpy()
-
-
-@contextmanager
-def tower_once_per_image(model: Any, family: Family, shown: Sequence[Hashable]) -> Iterator[SharedImages | None]:
-    """Run the tower once per distinct image of a batch; `shown` identifies the image of each row.
-
-    Yields None, and changes nothing, if the family's tower cannot run separately on exactly one image per row.
-    """
-    if not family.separate_tower:
-        yield None
-        return
-    assert family.vision is not None
-    shared, tower = SharedImages(shown), model.get_submodule(family.vision)
-    hooks = [
-        tower.register_forward_pre_hook(shared.once, with_kwargs=True),
-        tower.register_forward_hook(shared.spread),
-    ]
-    try:
-        yield shared
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def _channels_first(features: Tensor) -> Tensor:

@@ -49,7 +49,8 @@ def base_families() -> None:
 
     prompt once: the constant part of a prompt is computed once, not for every row. rows together: a batch answers
     several rows at once. towers mixed: a batch may mix adapters that trained the tower. bank: a frozen tower's results
-    can be kept during training; partly: only if the projector is frozen too.
+    can be kept during training, and shared by adapters that look at one photo; partly: only if the projector is frozen
+    too.
     """
     from rich.console import Console
     from rich.table import Table

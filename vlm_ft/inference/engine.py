@@ -25,7 +25,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast, uses_bf16
-from vlm_ft.bases.tower import SharedImages, tower_once_per_image
+from vlm_ft.bases.shared_images import Seen, SharedImages, Views, tower_once_per_image
 from vlm_ft.card_base import base_of, require_base
 from vlm_ft.conversation import Conversation, Row, photos_shown
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -199,12 +199,17 @@ class Engine:
                 continue
             row = Row(form, request.turns, images)
             groups[self._group(request)].append((index, row, request))
-        for key, members in groups.items():
-            size = 1 if self._decoder.one_by_one else self.batch_size
-            for start in range(0, len(members), size):
-                chunk = members[start : start + size]
-                answers = self._answer([row for _, row, _ in chunk], [request for *_, request in chunk], *key[:2])
-                results |= dict(zip((index for index, *_ in chunk), answers, strict=True))
+        size = 1 if self._decoder.one_by_one else self.batch_size
+        batches = [
+            (key, members[start : start + size])
+            for key, members in groups.items()
+            for start in range(0, len(members), size)
+        ]
+        views = Views([photos_shown([row for _, row, _ in batch]) or () for _, batch in batches])
+        for (limits, precision, *_), batch in batches:
+            places, rows, asked = zip(*batch, strict=True)
+            results |= dict(zip(places, self._answer(rows, asked, limits, precision, views), strict=True))
+            views.done(photos_shown(rows) or ())
         return [results[index] for index in range(len(requests))]
 
     def _form(self, request: Request) -> Form:
@@ -247,14 +252,15 @@ class Engine:
         return limits, precision, len(request.images), None if mixes else request.adapter
 
     def _answer(
-        self, rows: list[Row], requests: list[Request], limits: Limits, precision: Precision
+        self, rows: Sequence[Row], requests: Sequence[Request], limits: Limits, precision: Precision, views: Views
     ) -> list[Prediction]:
         names, limit = [request.adapter for request in requests], self.base.reader.max_length
         with self._reading:  # one batch is read while another is answered
             prompts = self._conversation(limits).prompts(rows, self.base.device)
         lengths = prompts.lengths
         if max(lengths) < limit:
-            with self._lock, self._forward_passes(precision), self._tower_once(rows, names) as seen:
+            look = self._tower_once(rows, names, prompts.batch, views.under((limits, precision)))
+            with self._lock, self._forward_passes(precision), look as seen:
                 self._residents.ensure_loaded(names)
                 forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
                 answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
@@ -267,7 +273,7 @@ class Engine:
         fitting = [place for place, length in enumerate(lengths) if length < limit]
         if fitting:  # a row that is too long does not fail the others
             own = [rows[place] for place in fitting], [requests[place] for place in fitting]
-            shorter = self._answer(*own, limits, precision)
+            shorter = self._answer(*own, limits, precision, views)
             for place, answer in zip(fitting, shorter, strict=True):
                 answers[place] = answer
         return answers
@@ -277,13 +283,20 @@ class Engine:
         with torch.inference_mode(), autocast(self.base.device, precision):
             yield
 
-    def _tower_once(self, rows: Sequence[Row], names: Sequence[str]) -> AbstractContextManager[SharedImages | None]:
-        """A context in which the tower runs once on each photo of the batch, unless an adapter changes it."""
-        tuned = any(self.cards[name].tuned.get("vision", "frozen") != "frozen" for name in names if name in self.cards)
-        shown = photos_shown(rows)
-        if tuned or shown is None:
+    def _tower_once(
+        self, rows: Sequence[Row], names: Sequence[str], batch: Mapping[str, Any], seen: Seen
+    ) -> AbstractContextManager[SharedImages | None]:
+        """A context in which the tower runs once on each photo of the batch, unless an adapter changes it.
+
+        `seen`: the outputs for photos that other batches show too.
+        """
+        cards = [self.cards[name] for name in names if name in self.cards]
+        tuned = {part for card in cards for part, word in card.tuned.items() if word != "frozen"}
+        shown, family = photos_shown(rows), self.base.family
+        if shown is None or "vision" in tuned:
             return nullcontext()
-        return tower_once_per_image(self.base.model, self.base.family, shown)
+        own = "projector" in tuned and not family.separate_tower
+        return tower_once_per_image(self.base.model, family, batch, shown, None if own else seen)
 
     def _flag_unfamiliar(
         self,

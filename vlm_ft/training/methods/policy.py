@@ -26,7 +26,7 @@ from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.modes import evaluating
-from vlm_ft.bases.tower import tower_once_per_image
+from vlm_ft.bases.shared_images import tower_once_per_image
 from vlm_ft.conversation import Batch, Conversation, Row, moved, photos_shown
 from vlm_ft.data.cases import Case
 from vlm_ft.decoding.form_decoder import FormDecoder
@@ -159,15 +159,10 @@ class PolicyGradient(Method):
             return [answer for part in parts for answer in self._decoded(model, part, sampling)]
 
     def _decoded(self, model: Any, rows: Sequence[Row], sampling: Sampling | None) -> list[Prediction]:
-        shown = photos_shown(rows)
-        look = nullcontext() if shown is None else tower_once_per_image(self._base.model, self._base.family, shown)
+        prompts, shown, base = self._conversation.prompts(rows, self._base.device), photos_shown(rows), self._base
+        look = nullcontext() if shown is None else tower_once_per_image(base.model, base.family, prompts.batch, shown)
         with look:  # the tower runs once for all answers to one photo
-            return self._decoder.decode(
-                lambda _, **inputs: model(**inputs),
-                [POLICY] * len(rows),
-                self._conversation.prompts(rows, self._base.device),
-                sampling,
-            )
+            return self._decoder.decode(lambda _, **inputs: model(**inputs), [POLICY] * len(rows), prompts, sampling)
 
     def _rewards(self, rows: Sequence[Row], predictions: Sequence[Prediction]) -> Tensor:
         """(rows,) rewards; an answer that failed gets 0."""
