@@ -12,7 +12,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 from transformers import DynamicCache
 
-from vlm_ft.bases.families import TOKEN_TYPES, Family, family_of
+from vlm_ft.bases.attention import Layers, behind
+from vlm_ft.bases.families import TOKEN_TYPES, family_of
 from vlm_ft.bases.features import feeding
 from vlm_ft.bases.modes import inputs_of
 from vlm_ft.bases.positions import positions_of
@@ -91,19 +92,23 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
         tower = tower_once_per_image(plain, family, batch, batch[SHOWN].tolist())
     with features as vision, tower, _head_only_at(plain, wanted[:, kept]):
         inputs |= {**vision, "use_cache": False, "logits_to_keep": kept}
+        ahead: Context = nullcontext()
         if SHARED in batch and not one_pass:
-            inputs |= _after_prefix(model, family, inputs, batch[SHARED])
-        return model(**inputs).logits[0]  # type: ignore[no-any-return]
+            positions, length = positions_of(model, family, inputs), batch[SHARED]
+            ahead = behind([_prefix(model, inputs, length, positions)] * len(batch["labels"]))
+            own = ("input_ids", "attention_mask", *TOKEN_TYPES)
+            inputs |= {key: inputs[key][:, length:] for key in own if key in inputs}
+            inputs |= {"position_ids": positions[..., length:], "logits_to_keep": kept[length:]}
+        with ahead:
+            return model(**inputs).logits[0]  # type: ignore[no-any-return]
 
 
-def _after_prefix(model: Any, family: Family, inputs: Batch, length: int) -> Batch:
-    """The inputs of a pass that continues right-padded rows, whose first `length` tokens are the same.
+def _prefix(model: Any, inputs: Batch, length: int, positions: Tensor) -> Layers:
+    """The keys and values of the first `length` tokens, which are the same in all rows.
 
-    These tokens run here, once; gradients flow back through their keys and values. Loss and gradient are those of the
-    plain batch, up to the order of summation. The head is left out: autocast would convert its weights for nothing.
+    Gradients flow back through them. The head is left out: autocast would convert its weights for nothing.
     """
-    positions, cache = positions_of(model, family, inputs), DynamicCache()
-    head = model.get_output_embeddings()
+    cache, head = DynamicCache(), model.get_output_embeddings()
     model.set_output_embeddings(nn.Identity())
     try:
         model(
@@ -115,17 +120,7 @@ def _after_prefix(model: Any, family: Family, inputs: Batch, length: int) -> Bat
         )
     finally:
         model.set_output_embeddings(head)
-    for layer in cache.layers:
-        layer.keys, layer.values = (
-            kept.expand(len(inputs["input_ids"]), -1, -1, -1) for kept in (layer.keys, layer.values)
-        )
-    return {
-        **{key: inputs[key][:, length:] for key in ("input_ids", *TOKEN_TYPES) if key in inputs},
-        "position_ids": positions[..., length:],
-        "past_key_values": cache,
-        "use_cache": True,
-        "logits_to_keep": inputs["logits_to_keep"][length:],
-    }
+    return [(layer.keys, layer.values) for layer in cache.layers]
 
 
 @contextmanager

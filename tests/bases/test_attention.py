@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import DynamicCache
 
 from vlm_ft.bases import attention
-from vlm_ft.bases.attention import NAME, attend_by_products
+from vlm_ft.bases.attention import NAME, attend_by_products, behind
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.tiny import TINY
+from vlm_ft.errors import ModelError
 
 IDS = torch.arange(5, 45).reshape(2, 20)
 MASK = torch.ones_like(IDS)
@@ -62,3 +64,50 @@ def test_what_would_keep_too_many_attention_weights_goes_to_the_kernel(
         by_kernel = passed(model)
     assert set(seen) == {torch.float32}
     torch.testing.assert_close(by_products, by_kernel, atol=2e-2, rtol=5e-2)
+
+
+def continued(model: torch.nn.Module, starts: list[torch.Tensor | None], own: torch.Tensor) -> torch.Tensor:
+    """The logits of `own` (rows, length), each row behind its start, if any, computed once per start."""
+    layers = dict[int, list[tuple[torch.Tensor, torch.Tensor]]]()
+    for start in starts:
+        if start is not None and id(start) not in layers:
+            cache = DynamicCache()
+            model(input_ids=start[None], past_key_values=cache, use_cache=True)
+            layers[id(start)] = [(layer.keys, layer.values) for layer in cache.layers]
+    first = torch.tensor([0 if start is None else len(start) for start in starts])
+    with behind([None if start is None else layers[id(start)] for start in starts]):
+        places = first[:, None] + torch.arange(own.shape[1])
+        return model(input_ids=own, attention_mask=torch.ones_like(own), position_ids=places, use_cache=False).logits
+
+
+@pytest.mark.parametrize("most", [attention.MOST, 0])
+@pytest.mark.parametrize("name", [name for name, tiny in TINY.items() if tiny.processor is None])
+def test_rows_behind_prefixes_equal_rows_that_contain_them(
+    name: str, most: int, tiny_base: Callable[[str], Base], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attention, "MOST", most)
+    model = tiny_base(name).model
+    assert attend_by_products(model)
+    short, long = torch.arange(5, 12), torch.arange(30, 50)
+    starts, own = [long, short, None, long], torch.arange(60, 84).reshape(4, 6)
+    embeddings = model.get_input_embeddings().weight
+
+    def gradient(logits: list[torch.Tensor]) -> torch.Tensor:
+        (found,) = torch.autograd.grad(sum(row.square().mean() for row in logits), embeddings)
+        return found
+
+    behind = list(continued(model, starts, own))
+    alone = [
+        model(input_ids=(row if start is None else torch.cat([start, row]))[None]).logits[0, -len(row) :]
+        for start, row in zip(starts, own, strict=True)
+    ]
+    torch.testing.assert_close(behind, alone, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(gradient(behind), gradient(alone), atol=1e-6, rtol=1e-4)
+
+
+def test_a_model_that_ignores_prefixes_is_refused(tiny_base: Callable[[str], Base]) -> None:
+    model = tiny_base("qwen3").model
+    model.set_attn_implementation("eager")
+    with pytest.raises(ModelError, match="cannot attend to a shared prefix"):
+        continued(model, [torch.arange(5, 12)], torch.arange(60, 66)[None])
+    assert not attend_by_products(model)

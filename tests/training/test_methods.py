@@ -24,7 +24,7 @@ from tests.families import SEEING, tower_inputs
 from vlm_ft.adapters import TENSORS, read_card
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import FieldSpec, Flag
-from vlm_ft.bases.load import Base
+from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.bases.value_head import add_value_head
 from vlm_ft.conversation import IGNORED, MARKS, REFERENCE, SHOWN, Conversation, Row
@@ -95,7 +95,7 @@ def as_trl(batch: dict[str, Any], rows: list[int]) -> dict[str, torch.Tensor]:
 
 def another(folder: Path) -> Any:
     """The model with other weights, which stands in for the one being trained."""
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = load_base(str(folder)).model
     torch.manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from vlm_ft.answers.box_format import GRID, BoxFormat
 from vlm_ft.bases.assemble import FACTS
+from vlm_ft.bases.attention import attend_by_products
 from vlm_ft.bases.base_ref import BaseRef
 from vlm_ft.bases.families import Family
 from vlm_ft.bases.fp32 import see_in_fp32
@@ -102,6 +103,7 @@ def load_base(
         raise load_error(name, error) from error
     _keep_unpacked(model)
     see_in_fp32(model, reader.family)
+    reader = replace(reader, reuses_prefix=reader.reuses_prefix and attend_by_products(model))
     model.eval()
     model.generation_config = _special_tokens_only(model.generation_config)
     ref = BaseRef(

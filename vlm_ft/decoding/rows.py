@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
+from vlm_ft.bases.attention import behind
 from vlm_ft.bases.families import TOKEN_TYPES, Family
 from vlm_ft.bases.positions import positions_of
 
@@ -99,26 +101,18 @@ class BatchedRows:
         """Read the prompts after their prefixes, each followed by the row's first tokens."""
         self._rows = list(branches)
         tails = [torch.tensor(only.tokens, device=self._next.device) for (only,) in branches.values()]
-        prefixes = [self._prefixes[row] for row in self._rows]
-        prefix_mask = _fill_cache(self._cache, prefixes).to(self._next.device)
-        inputs = self._first_inputs(prefixes, tails)
-        own_mask = inputs.pop("attention_mask").bool()
-        mask = torch.cat([prefix_mask, own_mask], 1)  # (rows, columns)
-        logits = self._forward(
-            self._rows,
-            **inputs,
-            attention_mask=mask.long(),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+        inputs = self._first_inputs([self._prefixes[row] for row in self._rows], tails)
+        mask = inputs["attention_mask"].bool()  # (rows, columns)
+        with self._behind_prefixes():
+            logits = self._forward(
+                self._rows, **inputs, past_key_values=self._cache, use_cache=True, logits_to_keep=1
+            ).logits[:, -1]
         columns = mask.shape[1]
         places = [tuple(range(columns - len(tail), columns)) for tail in tails]
         self._prompts = mask.clone()
         for index, numbers in enumerate(places):
             self._prompts[index, list(numbers)] = False
-        positions = inputs["position_ids"].reshape(-1, *own_mask.shape)[0]
-        self._placed = functional.pad(positions, (prefix_mask.shape[1], 0))
+        self._placed = inputs["position_ids"].reshape(-1, *mask.shape)[0]
         return {row: [seen] for row, seen in zip(self._rows, _results(logits, places), strict=True)}
 
     def _first_inputs(self, prefixes: Sequence[Prefix | None], tails: Sequence[Tensor]) -> dict[str, Any]:
@@ -172,15 +166,16 @@ class BatchedRows:
         self._prompts = functional.pad(self._prompts, (0, width))
         self._placed = torch.cat([self._placed, placed.to(device)], 1)
         kept = sorted({end for _, end in ends})
-        logits = self._forward(
-            self._rows,
-            input_ids=ids.to(device),
-            attention_mask=self._mask(mask.to(device)),
-            position_ids=(placed.expand(3, -1, -1) if self._positions.ndim == 3 else placed).to(device),
-            past_key_values=self._cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(kept, device=device),
-        ).logits
+        with self._behind_prefixes():
+            logits = self._forward(
+                self._rows,
+                input_ids=ids.to(device),
+                attention_mask=self._mask(mask.to(device)),
+                position_ids=(placed.expand(3, -1, -1) if self._positions.ndim == 3 else placed).to(device),
+                past_key_values=self._cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(kept, device=device),
+            ).logits
         chosen = torch.stack([logits[index, kept.index(end)] for index, end in ends])
         found = iter(_results(chosen, places))
         return {row: [next(found) for _ in branches[row]] for row in self._rows if row in branches}
@@ -204,6 +199,10 @@ class BatchedRows:
         chosen = torch.tensor([self._rows.index(row) for row in rows], device=self._prompts.device)
         self._cache.batch_select_indices(chosen)
         self._rows, self._prompts, self._placed = rows, self._prompts[chosen], self._placed[chosen]
+
+    def _behind_prefixes(self) -> AbstractContextManager[None]:
+        prefixes = [self._prefixes[row] for row in self._rows]
+        return behind([prefix.layers if prefix is not None else None for prefix in prefixes])
 
 
 class RecurrentRow:
@@ -261,22 +260,3 @@ def _results(logits: Tensor, places: Sequence[tuple[int, ...]]) -> list[BranchRe
     logits = logits.float().cpu()
     totals = logits.logsumexp(-1).tolist()
     return [BranchResult(row, total, numbers) for row, total, numbers in zip(logits, totals, places, strict=True)]
-
-
-def _fill_cache(cache: DynamicCache, prefixes: Sequence[Prefix | None]) -> Tensor:
-    """Put each row's prefix into the empty cache, padded left; returns the mask (rows, longest), False at padding."""
-    lengths = [len(prefix.tokens) if prefix is not None else 0 for prefix in prefixes]
-    longest = max(lengths)
-    found = next((prefix for prefix in prefixes if prefix is not None), None)
-    for layer, parts in enumerate(found.layers if found else ()):
-        if all(prefix is found for prefix in prefixes):
-            joined = [part.expand(len(prefixes), -1, -1, -1) for part in parts]
-        else:
-            none = tuple(part[:, :, :0] for part in parts)
-            rows = [prefix.layers[layer] if prefix is not None else none for prefix in prefixes]
-            joined = [
-                torch.cat([functional.pad(part, (0, 0, longest - part.shape[2], 0)) for part in same])  # padded left
-                for same in zip(*rows, strict=True)
-            ]
-        cache.update(*joined, layer)
-    return torch.arange(longest) >= longest - torch.tensor(lengths)[:, None]

@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from accelerate.utils import parse_flag_from_env
 
-from vlm_ft.bases.attention import attend_by_products
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import uses_bf16
 from vlm_ft.bases.value_head import add_value_head
@@ -99,10 +98,8 @@ def prepare(
     attached = attach(
         base, recipe.adapter, training.seed, checkpointing=_uses_checkpointing(training), start=recipe.from_adapter
     )
-    if base.device.type == "cpu" and uses_bf16(training.precision):
-        attend_by_products(base.model)
-        if base.dtype == torch.float32:
-            leave_casts_to_autocast(attached.model)
+    if base.device.type == "cpu" and uses_bf16(training.precision) and base.dtype == torch.float32:
+        leave_casts_to_autocast(attached.model)
     rates = part_rates(attached, base, recipe.adapter, training, fitted=has_closed_values(dataset.form))
     return Prepared(dataset, base, attached, train, tune if tune.cases else None, lengths, rates, fresh)
 
