@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -109,6 +110,15 @@ def test_each_adapter_keeps_its_own_projector(folders: dict[str, Path], photos: 
         together = engine.predict(requests)
     assert len(seen) == 1
     assert alike(together, [engine.predict([request])[0] for request in requests])
+
+
+def test_adapters_loaded_between_answers_in_bf16_are_exact(folders: dict[str, Path], photos: list[Path]) -> None:
+    requests = [Request(images=(photos[0],), adapter=name) for name in folders]
+    together = [opened(folders, precision="bf16").predict([request])[0] for request in requests]
+    turns = opened(folders, precision="bf16", memory=0)
+    assert alike([turns.predict([request])[0] for request in requests], together)
+    trained = [p for name, p in turns.base.model.named_parameters() if "lora_" in name or "modules_to_save" in name]
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
 
 
 def test_no_more_requests_are_admitted_than_the_limit_allows() -> None:

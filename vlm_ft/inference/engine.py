@@ -22,6 +22,7 @@ from vlm_ft.adapters import Card, read_card
 from vlm_ft.answers.confidence import before_tempering, with_confidence
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
+from vlm_ft.bases.bf16_weights import Bf16Weights, linear_layers
 from vlm_ft.bases.limits import Limits
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.precision import Precision, autocast, uses_bf16
@@ -68,6 +69,7 @@ class Engine:
         self.precision: Precision = precision
         self.batch_size = batch_size
         self.cards: dict[str, Card] = {}
+        self._weights = Bf16Weights(linear_layers(base.model, base.family))
         self._decoder = FormDecoder(base)
         self._residents = Residents(base, memory, self._decoder.forget)
         self._lock = threading.Lock()  # the Qwen families keep rope_deltas as module state
@@ -260,12 +262,13 @@ class Engine:
         lengths = prompts.lengths
         if max(lengths) < limit:
             look = self._tower_once(rows, names, prompts.batch, views.under((limits, precision)))
-            with self._lock, self._forward_passes(precision), look as seen:
+            forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
+            with self._lock:
                 self._residents.ensure_loaded(names)
-                forward, on_text = partial(self._residents.forward, names), [request.on_text for request in requests]
-                answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
-                with self._reading:
-                    return self._flag_unfamiliar(rows, names, answers, limits, seen)
+                with self._forward_passes(precision), look as seen:
+                    answers = self._decoder.decode(forward, names, prompts, on_text=on_text)
+                    with self._reading:
+                        return self._flag_unfamiliar(rows, names, answers, limits, seen)
         answers = [
             Prediction.failed(f"prompt of {length} tokens does not fit the base's {limit}; shorten the text")
             for length in lengths
@@ -280,7 +283,8 @@ class Engine:
 
     @contextmanager
     def _forward_passes(self, precision: Precision) -> Iterator[None]:
-        with torch.inference_mode(), autocast(self.base.device, precision):
+        weights = self._weights.in_place() if uses_bf16(precision) else nullcontext()
+        with torch.inference_mode(), autocast(self.base.device, precision), weights:
             yield
 
     def _tower_once(
