@@ -89,7 +89,7 @@ def tensors(run: Run) -> bytes:
 def require_all_on(recipe: Path, whole: Run) -> None:
     """Raise `RuntimeError` unless the run had a vision bank, and its rows share a prefix."""
     prepared = prepare(load_recipe(recipe))
-    shared = prepared.train([{"index": 0}, {"index": 1}]).get(SHARED, 0)
+    shared = prepared.train([0, 1]).get(SHARED, 0)
     views = stored(whole.plan, Plan).views
     if not (shared and views):
         raise RuntimeError(f"{shared} shared tokens and {views} views in the bank; both should be in use")

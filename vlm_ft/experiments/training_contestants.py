@@ -95,7 +95,7 @@ def _flops(model: Any, train: Collator, settings: Training) -> float:
     order.set_epoch(1)
     with FlopCounterMode(display=False) as counter:
         for batch in order.batches():
-            inputs = train([{"index": case} for case in batch])
+            inputs = train(batch)
             batch_loss(model, train, inputs, settings.precision).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
