@@ -13,7 +13,6 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.families import families
-from tests.forms import whole_form
 from tests.untrained import move_trained_tensors
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
@@ -37,7 +36,6 @@ from vlm_ft.conversation import (
 )
 from vlm_ft.decoding.tokens import unpacked
 from vlm_ft.recipe import AdapterSettings, LossOn, Preference
-from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach
 from vlm_ft.training.methods.method import Method
 from vlm_ft.training.methods.preference import DPO, KTO, UNRELATED
@@ -45,11 +43,6 @@ from vlm_ft.training.methods.sft import SFT
 
 answer_loss = SFT().loss
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
-
-
-@pytest.fixture(scope="module")
-def form() -> Form:
-    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
 def talk(base: Base, loss_on: LossOn) -> tuple[Base, Conversation]:
