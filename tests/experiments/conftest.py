@@ -32,6 +32,6 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def tested_groups(run: Path) -> set[str]:
+def groups_tested(run: Path) -> set[str]:
     lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
     return {line["group"] for line in lines if line["role"] == "test"}

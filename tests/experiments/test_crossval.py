@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.experiments.conftest import StoppedError, tested_groups
+from tests.experiments.conftest import StoppedError, groups_tested
 from tests.untrained import write_run
 from vlm_ft.adapters import read_card
 from vlm_ft.errors import DataError, RecipeError
@@ -53,7 +53,7 @@ def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
     assert sureness[0].goal is not None  # the band of exact probabilities
     assert row.low <= row.value <= row.high
     assert set(row.rivals) == {"majority", "probe"}
-    tested = [tested_groups(out / name) for name in trained]
+    tested = [groups_tested(out / name) for name in trained]
     assert tested[0].isdisjoint(tested[1])
     assert len(tested[0] | tested[1]) == 20
     final = tmp_path / "final"

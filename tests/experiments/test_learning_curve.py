@@ -9,7 +9,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from tests.experiments.conftest import StoppedError, tested_groups
+from tests.experiments.conftest import StoppedError, groups_tested
 from vlm_ft.errors import RecipeError
 from vlm_ft.experiments import learning_curve as curves
 from vlm_ft.recipe import Recipe
@@ -36,7 +36,7 @@ def test_a_curve_resumes_where_it_stopped(
     assert curve() == found
     assert len(trained) == 3
 
-    assert len({frozenset(tested_groups(out / name)) for name in trained}) == 1
+    assert len({frozenset(groups_tested(out / name)) for name in trained}) == 1
     accuracy = next(entry for entry in found.curves if entry.name == "kind.accuracy")
     assert [point.examples for point in accuracy.points] == [3, 6, found.counts["train"]]
     assert {point.tested for point in accuracy.points} == {found.counts["test"]}

@@ -13,11 +13,12 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.families import families
+from tests.forms import form_of
 from tests.untrained import move_trained_tensors
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, FieldSpec
+from vlm_ft.answers.kinds import BoxKind
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import Tuning
 from vlm_ft.bases.tiny import TINY
@@ -103,9 +104,7 @@ def test_decisions_share_the_probability_of_the_allowed_tokens(
 def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_base: Callable[[str], Base]) -> None:
     """A side between two numbers is learned as a distribution over both."""
     base, conversation = talk(tiny_base("fast_vlm"), "decisions")
-    form = Form(
-        task="made", title="Made", instruction="Where?", fields=(FieldSpec(name="box", kind=BoxKind()),), boxes=GRID
-    )
+    form = form_of(box=BoxKind()).with_boxes(GRID)
     row = Row(form, (), images(conversation), form.target({"box": [0, 370, 555, 1000]}))
     batch = conversation.encode([row], supervised=True)
     supervised = batch["labels"][0, 1:] != IGNORED
