@@ -32,6 +32,9 @@ from vlm_ft.training.trainer import MethodTrainer, trainer
 
 Result = TypeVar("Result")
 
+TIMED = ("augment=none", "training.minutes=null", "training.report_to=[]", "training.workers=0")
+"""The settings of every recipe that is timed."""
+
 
 @dataclass(frozen=True)
 class Course:
