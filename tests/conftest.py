@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from filelock import FileLock
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from vlm_ft.answers.form import Form
     from vlm_ft.bases.load import Base
     from vlm_ft.inference.engine import Engine
     from vlm_ft.recipe import Recipe
@@ -203,19 +205,27 @@ def recipe_of(tiny_folder: Callable[[str], Path], drawings: Path) -> Callable[..
 
 
 @pytest.fixture(scope="session")
+def photos(drawings: Path) -> list[Path]:
+    """Two of the drawings."""
+    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
+
+
+@pytest.fixture(scope="session")
+def form() -> Form:
+    """What `recipe_of` asks by default, with made-up names of kinds."""
+    from tests.forms import whole_form
+    from vlm_ft.tasks import TASKS
+
+    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+
+
+@pytest.fixture(scope="session")
 def bare(tiny_folder: Callable[[str], Path]) -> Callable[[str], Engine]:
     """The engine of a tiny base without adapters, opened at the first call."""
     from vlm_ft.bases.load import load_base
     from vlm_ft.inference.engine import Engine
 
-    engines: dict[str, Engine] = {}
-
-    def of(name: str) -> Engine:
-        if name not in engines:
-            engines[name] = Engine(load_base(str(tiny_folder(name))))
-        return engines[name]
-
-    return of
+    return cache(lambda name: Engine(load_base(str(tiny_folder(name)))))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -38,19 +39,7 @@ TARGET = '{"passed":false,"kind":"scratch"}'
 @pytest.fixture(scope="module")
 def talk(tiny_folder: Callable[[str], Path]) -> Callable[[str], Conversation]:
     """The conversation of a family's tiny base, read once, since nothing here changes it."""
-    known: dict[str, Conversation] = {}
-
-    def of(name: str) -> Conversation:
-        if name not in known:
-            known[name] = Conversation(open_reader(str(tiny_folder(name))))
-        return known[name]
-
-    return of
-
-
-@pytest.fixture(scope="module")
-def form() -> Form:
-    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
+    return cache(lambda name: Conversation(open_reader(str(tiny_folder(name)))))
 
 
 def pictures(count: int) -> tuple[Image.Image, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,8 @@ def _load(folder: Path, sees: bool) -> Loaded:
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Callable[[str], Path]) -> Callable[[str], Loaded]:
     """A tiny model by its name, read once; every call gives a copy, which is faster than reading it."""
-    read: dict[str, Loaded] = {}
-
-    def of(name: str) -> Loaded:
-        if name not in read:
-            read[name] = _load(tiny_folder(name), sees=TINY[name].processor is not None)
-        return copy.deepcopy(read[name])
-
-    return of
+    read = cache(lambda name: _load(tiny_folder(name), sees=TINY[name].processor is not None))
+    return lambda name: copy.deepcopy(read(name))
 
 
 @pytest.fixture(scope="session")

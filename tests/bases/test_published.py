@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec
+from tests.forms import form_of
+from vlm_ft.answers.kinds import Choice
 from vlm_ft.bases import published
 from vlm_ft.bases.hub import HUB_BASES, HubBase
 from vlm_ft.bases.load import load_base
@@ -46,12 +46,7 @@ def test_it_loads_and_answers(family: str, tmp_path: Path, monkeypatch: pytest.M
     save_published(family, tmp_path / "base")
     base = load_base(str(tmp_path / "base"))
     assert base.model.config.get_text_config().vocab_size == 2000
-    form = Form(
-        task="made",
-        title="Made",
-        instruction="Look.",
-        fields=(FieldSpec(name="kind", kind=Choice(options=("dent", "scratch"))),),
-    )
+    form = form_of(kind=Choice(options=("dent", "scratch")))
     (answer,) = Engine(base).predict([Request(images=(Image.new("RGB", (300, 200), "teal"),), form=form)])
     assert answer.error is None
     assert answer.values["kind"] in ("dent", "scratch")

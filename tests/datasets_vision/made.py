@@ -54,6 +54,13 @@ def only(found: Reading) -> Any:
     return example
 
 
+def only_set_aside(found: Reading, place: str) -> str:
+    """The reason why the only thing that was set aside, at this place, was."""
+    (item,) = found.set_aside
+    assert item.place == place
+    return item.reason
+
+
 def reasons(found: Reading) -> str:
     """Everything that was set aside, one line each."""
     lines = [f"{item.place}: {item.reason}" for item in found.set_aside]

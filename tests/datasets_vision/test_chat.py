@@ -8,7 +8,7 @@ import pytest
 
 from datasets_vision.example import Turn
 from datasets_vision.formats import detect
-from tests.datasets_vision.made import lines, only, photo, reading
+from tests.datasets_vision.made import lines, only, only_set_aside, photo, reading
 from vlm_ft.errors import DataError
 
 USER, GOOD = {"role": "user", "content": "What is wrong?"}, {"role": "assistant", "content": "A dent."}
@@ -139,9 +139,7 @@ def test_a_bad_conversation_is_set_aside_by_file_and_line(tmp_path, record, says
     (tmp_path / "empty.png").write_bytes(b"")
     found = lines(tmp_path / "a.jsonl", {"messages": [USER, GOOD]}, record)
     assert len(found.examples) == 1
-    (item,) = found.set_aside
-    assert item.place == f"{tmp_path}/a.jsonl:2"
-    assert says in item.reason
+    assert says in only_set_aside(found, f"{tmp_path}/a.jsonl:2")
 
 
 def test_a_file_without_conversations_is_an_error(tmp_path):

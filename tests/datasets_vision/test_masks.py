@@ -12,7 +12,7 @@ from PIL import Image
 from datasets_vision.formats import detect
 from datasets_vision.formats.masks import MIN_AREA
 from datasets_vision.source import Reading, Source, read
-from tests.datasets_vision.made import real_set
+from tests.datasets_vision.made import only, real_set
 from vlm_ft.errors import DataError
 
 SIZE = (40, 20)  # width, height
@@ -51,9 +51,7 @@ def reading(root: Path) -> Reading:
 )
 def test_a_mask_is_found_where_sets_put_it(tmp_path, photo, mask, image_class, role):
     write(tmp_path, photo, mask, s4_2_10=255, s30_10_5=200)
-    found = reading(tmp_path)
-    (example,) = found.examples
-    assert found.set_aside == ()
+    example = only(reading(tmp_path))
     assert (example.images, example.label.image_class, example.role) == ((tmp_path / photo,), image_class, role)
     assert example.source == str(tmp_path / mask)
     assert [(obj.name, obj.box, obj.attributes) for obj in example.label.objects] == [

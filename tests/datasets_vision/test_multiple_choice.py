@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from datasets_vision.formats import detect
-from tests.datasets_vision.made import lines, only, real_set
+from tests.datasets_vision.made import lines, only, only_set_aside, real_set
 
 QUESTION = {"question": "Which sensor shows it?", "options": ["torque", "speed", "current"]}
 
@@ -59,9 +59,7 @@ def test_a_bad_question_is_set_aside_by_file_and_line(tmp_path, change, says):
     good = {**QUESTION, "correct": [True, False, False]}
     found = lines(tmp_path / "a.jsonl", good, {**good, **change})
     assert len(found.examples) == 1
-    (item,) = found.set_aside
-    assert item.place == f"{tmp_path}/a.jsonl:2"
-    assert says in item.reason
+    assert says in only_set_aside(found, f"{tmp_path}/a.jsonl:2")
 
 
 def test_failure_sensor_iq_has_its_stated_counts():

@@ -10,6 +10,7 @@ from PIL import Image
 from datasets_vision.formats import detect
 from datasets_vision.formats.pairs import TYPES
 from datasets_vision.source import Source, read
+from tests.datasets_vision.made import only
 from vlm_ft.errors import DataError
 
 BOARD = "PCBData/group1/00001"
@@ -41,9 +42,7 @@ def test_a_pair_is_one_example(tmp_path, end, mark, between):
     write(tmp_path, "a", mark + end.join([*rows, ""]))
     write_list(tmp_path, "trainval", "a")
     assert detect(tmp_path) == "pairs"
-    found = read(Source(path=tmp_path))
-    (example,) = found.examples
-    assert found.set_aside == ()
+    example = only(read(Source(path=tmp_path)))
     assert example.images == (tmp_path / BOARD / "a_temp.jpg", tmp_path / BOARD / "a_test.jpg")
     assert (example.id, example.group, example.role) == (f"{BOARD}/a", "group1", "trainval")
     assert [obj.name for obj in example.label.objects] == list(TYPES.values())

@@ -8,7 +8,7 @@ import pytest
 
 from datasets_vision.example import Turn
 from datasets_vision.formats import detect
-from tests.datasets_vision.made import lines, only, photo, real_set
+from tests.datasets_vision.made import lines, only, only_set_aside, photo, real_set
 
 ASKED = {"role": "user", "content": "Where is it?"}
 GOOD, BAD = {"role": "assistant", "content": "On its way."}, {"role": "assistant", "content": "No idea."}
@@ -75,9 +75,7 @@ def test_a_pair_may_be_about_a_photo(tmp_path):
 def test_a_bad_pair_is_set_aside_by_file_and_line(tmp_path, record, says):
     found = lines(tmp_path / "a.jsonl", FORMS["text"], record)
     assert len(found.examples) == 1
-    (item,) = found.set_aside
-    assert item.place == f"{tmp_path}/a.jsonl:2"
-    assert says in item.reason
+    assert says in only_set_aside(found, f"{tmp_path}/a.jsonl:2")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from datasets_vision.formats import detect, json_files
 from datasets_vision.formats.contract import shortened
 from datasets_vision.source import Source, read
-from tests.datasets_vision.made import lines, only, photo, reading, real_set
+from tests.datasets_vision.made import lines, only, only_set_aside, photo, reading, real_set
 from vlm_ft.errors import DataError
 
 ROWS = [{"text": "grüß", "label": "Yes"}, {"text": "b", "label": "No"}]
@@ -148,9 +148,7 @@ def test_a_missing_text_lists_the_columns(tmp_path):
 def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
     found = reading(tmp_path / "a.jsonl", b'{"text": "a"}\r\n' + line + b'\r\n{"text": "c"}\r\n')
     assert [example.text for example in found.examples] == ["a", "c"]
-    (item,) = found.set_aside
-    assert item.place == f"{tmp_path}/a.jsonl:2"
-    assert says in item.reason
+    assert says in only_set_aside(found, f"{tmp_path}/a.jsonl:2")
 
 
 @pytest.mark.parametrize(
@@ -169,9 +167,7 @@ def test_a_bad_line_is_set_aside_by_file_and_line(tmp_path, line, says):
 def test_broken_json_is_reported_by_line_and_the_other_entries_are_used(tmp_path, content, place, says):
     found = reading(tmp_path / "a.json", content)
     assert [example.text for example in found.examples] == ["a"]
-    (item,) = found.set_aside
-    assert item.place == f"{tmp_path}/a.json{place}"
-    assert says in item.reason
+    assert says in only_set_aside(found, f"{tmp_path}/a.json{place}")
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.xml"])

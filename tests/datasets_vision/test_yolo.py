@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from datasets_vision.formats import detect, yolo
-from tests.datasets_vision.made import SQUARE_BOX, objects, photo, reading, real_set, reasons
+from tests.datasets_vision.made import SQUARE_BOX, objects, only, photo, reading, real_set, reasons
 from vlm_ft.errors import DataError
 
 BOX = "0 0.2 0.3 0.2 0.4"
@@ -29,12 +29,10 @@ def write(root: Path, text: str | bytes = BOX, yaml: str = YAML, stem: str = "a"
 def test_one_file_can_mix_boxes_and_polygons(tmp_path):
     path = write(tmp_path, f"{BOX}\n{POLYGON}\n")
     assert detect(tmp_path) == "yolo"
-    found = reading(tmp_path)
-    (example,) = found.examples
+    example = only(reading(tmp_path))
     assert objects(example) == [("dent", SQUARE_BOX), ("crack", SQUARE_BOX)]
     assert [list(obj.attributes) for obj in example.label.objects] == [[], ["polygon"]]
     assert (example.id, example.role, example.source) == ("train/images/a", "train", str(path))
-    assert found.set_aside == ()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.datasets_vision.documents.test_reading import pdf
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
+from tests.demo.in_browser import chromium, sync_api
 
 FAKE_CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PASTE = """([name, data]) => {
@@ -35,10 +31,20 @@ STORED = """async () => [...Object.keys(localStorage), ...Object.keys(sessionSto
 
 @pytest.fixture
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *FAKE_CAMERA])
+    with chromium(*FAKE_CAMERA) as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any, address: str) -> Any:
+    page = browser.new_page(viewport={"width": 1280, "height": 900}, permissions=["camera"])
+    page.goto(address)
+    return page
+
+
+def give(page: Any, photo: Path) -> None:
+    page.locator("input[type=file]").first.set_input_files(photo)
+    page.locator(".caption-label").first.wait_for()
 
 
 def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
@@ -67,9 +73,7 @@ def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
     assert [url for url in strangers if not url.startswith((address, "data:", "blob:"))] == []
 
 
-def test_a_text_is_assessed(browser: Any, address: str) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_a_text_is_assessed(page: Any) -> None:
     page.get_by_label("Adapter", exact=True).click()
     page.get_by_role("option", name="contracts").click()
     page.get_by_text("Audits are allowed once a year.").click()  # an example, which is assessed at once
@@ -78,12 +82,10 @@ def test_a_text_is_assessed(browser: Any, address: str) -> None:
     sync_api.expect(page.locator("input[type=file]")).to_have_attribute("accept", ".pdf")  # and none for photos
 
 
-def test_a_pdf_is_answered_by_passage(browser: Any, address: str, tmp_path: Path) -> None:
+def test_a_pdf_is_answered_by_passage(page: Any, tmp_path: Path) -> None:
     clauses = ("Audits", "May they audit once a year."), ("Termination", "Either side may end it within a month.")
     contract = tmp_path / "contract.pdf"
     contract.write_bytes(pdf([[(16, heading), (10, text)] for heading, text in clauses]))
-    page = browser.new_page()
-    page.goto(address)
     page.get_by_label("Adapter", exact=True).click()
     page.get_by_role("option", name="contracts").click()
     page.locator("input[type=file][accept='.pdf']").set_input_files(contract)
@@ -93,9 +95,7 @@ def test_a_pdf_is_answered_by_passage(browser: Any, address: str, tmp_path: Path
     sync_api.expect(page.get_by_role("cell", name="page 2, Termination")).to_be_visible()
 
 
-def test_an_example_photo_is_assessed_when_it_is_chosen(browser: Any, address: str) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_an_example_photo_is_assessed_when_it_is_chosen(page: Any) -> None:
     page.locator(".thumbnail-item").first.click()
     sync_api.expect(page.locator("#result")).not_to_contain_text("The answer appears here")
     sync_api.expect(page.locator("#result img").first).to_be_visible()
@@ -121,9 +121,7 @@ def test_adapters_are_compared(browser: Any, address: str, photo: Path, width: i
     page.close()
 
 
-def test_a_text_adapter_chats(browser: Any, address: str) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_a_text_adapter_chats(page: Any) -> None:
     page.get_by_role("tab", name="Chat").click()
     for count in (1, 2):
         page.get_by_role("textbox", name="Message").fill("May I <b>audit</b>?")
@@ -134,11 +132,8 @@ def test_a_text_adapter_chats(browser: Any, address: str) -> None:
     sync_api.expect(page.get_by_text("Clause type: audit rights")).to_have_count(0)
 
 
-def test_an_answer_is_downloaded(browser: Any, address: str, photo: Path) -> None:
-    page = browser.new_page()
-    page.goto(address)
-    page.locator("input[type=file]").first.set_input_files(photo)
-    page.locator(".caption-label").first.wait_for()
+def test_an_answer_is_downloaded(page: Any, photo: Path) -> None:
+    give(page, photo)
     numbers = []
     for _ in range(2):  # the second answer's files replace the first one's
         page.get_by_role("button", name="Assess").click()
@@ -157,14 +152,11 @@ def test_an_answer_is_downloaded(browser: Any, address: str, photo: Path) -> Non
 
 
 def test_files_that_are_made_late_are_those_of_the_answer_shown(
-    browser: Any, address: str, photo: Path, monkeypatch: pytest.MonkeyPatch
+    page: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     go_on = threading.Event()
     monkeypatch.setattr("vlm_ft.demo.answer_pdf.answer_pdf", lambda *_: go_on.wait(60) and b"%PDF")
-    page = browser.new_page()
-    page.goto(address)
-    page.locator("input[type=file]").first.set_input_files(photo)
-    page.locator(".caption-label").first.wait_for()
+    give(page, photo)
     download = page.get_by_role("button", name="Download JSON")
     for _ in range(2):  # the first answer's files are still being made when the second one is given
         page.get_by_role("button", name="Assess").click()
@@ -185,9 +177,7 @@ def test_files_that_are_made_late_are_those_of_the_answer_shown(
     sync_api.expect(download).to_be_hidden()
 
 
-def test_photos_are_pasted(browser: Any, address: str, photo: Path) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_photos_are_pasted(page: Any, photo: Path) -> None:
     page.get_by_role("button", name="Assess").wait_for()
     data = base64.b64encode(photo.read_bytes()).decode()
     for count, name in ((1, "one.png"), (2, "two.png")):
@@ -195,18 +185,14 @@ def test_photos_are_pasted(browser: Any, address: str, photo: Path) -> None:
         sync_api.expect(page.locator(".caption-label").filter(has_text=".png, 320×240")).to_have_count(count)
 
 
-def test_a_photo_is_taken(browser: Any, address: str) -> None:
-    page = browser.new_page(permissions=["camera"])
-    page.goto(address)
+def test_a_photo_is_taken(page: Any) -> None:
     page.get_by_role("button", name="Take a photo, or paste one").click()
     page.get_by_text("Click to Access Webcam").click()
     page.get_by_role("button", name="capture photo").click()
     sync_api.expect(page.locator(".caption-label")).to_have_count(1)
 
 
-def test_several_photos_are_answered_one_by_one(browser: Any, address: str, photo: Path) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_several_photos_are_answered_one_by_one(page: Any, photo: Path) -> None:
     page.get_by_role("button", name="Assess").wait_for()
     other = photo.with_name("back.png")
     Image.new("RGB", (200, 300), "white").save(other)
@@ -221,12 +207,9 @@ def test_several_photos_are_answered_one_by_one(browser: Any, address: str, phot
     sync_api.expect(picture).not_to_have_attribute("src", shown)
 
 
-def test_a_box_is_hidden_and_shown_again(browser: Any, address: str, photo: Path) -> None:
-    page = browser.new_page()
-    page.goto(address)
+def test_a_box_is_hidden_and_shown_again(page: Any, photo: Path) -> None:
     page.get_by_role("button", name="Assess").wait_for()
-    page.locator("input[type=file]").first.set_input_files(photo)
-    page.locator(".caption-label").first.wait_for()
+    give(page, photo)
     page.get_by_role("button", name="Assess").click()
     box, picture = page.get_by_role("checkbox", name="2 pit"), page.locator("#result .thumbnail-item img")
     sync_api.expect(box).to_be_checked()
@@ -237,12 +220,9 @@ def test_a_box_is_hidden_and_shown_again(browser: Any, address: str, photo: Path
     sync_api.expect(picture).to_have_attribute("src", shown)  # files are named by their content
 
 
-def test_an_opened_photo_is_zoomed(browser: Any, address: str, photo: Path) -> None:
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(address)
+def test_an_opened_photo_is_zoomed(page: Any, photo: Path) -> None:
     page.get_by_role("button", name="Assess").wait_for()
-    page.locator("input[type=file]").first.set_input_files(photo)
-    page.locator(".caption-label").first.wait_for()
+    give(page, photo)
     page.get_by_role("button", name="Assess").click()
     page.locator("#result .thumbnail-item").click()
     opened = page.get_by_test_id("detailed-image")

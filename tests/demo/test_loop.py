@@ -14,6 +14,7 @@ from vlm_ft.demo.app import build_app, mount
 from vlm_ft.demo.error_browser import LEGEND
 
 from tests.command_here import start_here
+from tests.demo.in_browser import chromium, sync_api
 from tests.service.servers import running
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
@@ -24,10 +25,6 @@ from vlm_ft.service.meter import Meter
 from vlm_ft.service.recorded import DecisionLog, Recorded
 from vlm_ft.work.jobs import Jobs
 from vlm_ft.work.workplace import Workplace
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
 PATIENCE = 90_000  # milliseconds for a training
 
@@ -54,12 +51,10 @@ def address(work: Workplace, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def page(address: str) -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": 1280, "height": 1000})
         page.goto(address)
         yield page
-        browser.close()
 
 
 def answer_shown(page: Any) -> dict[str, Any]:

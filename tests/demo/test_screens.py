@@ -19,6 +19,7 @@ from vlm_ft.demo.app import build_app, mount
 from datasets_vision.source import Source, read
 from datasets_vision.synthetic import write_set
 from tests.demo.conftest import Known
+from tests.demo.in_browser import chromium, sync_api
 from tests.service.servers import running
 from vlm_ft.adapters import PEFT_FILES
 from vlm_ft.answers.confidence import Bound, Confidence
@@ -38,10 +39,7 @@ from vlm_ft.training.plan import Plan
 from vlm_ft.work.jobs import LOG, Jobs, Kind, State
 from vlm_ft.work.workplace import DATA, PHOTOS, PREFLIGHT, RUN, Workplace
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 axe_playwright = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium is installed")
 
 PICTURES = os.environ.get("VLM_FT_SCREENSHOTS")
 """A folder for a picture of each screen, if they are wanted."""
@@ -193,10 +191,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(params=["light", "dark"], scope="module")

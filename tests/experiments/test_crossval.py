@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from io import StringIO
 from pathlib import Path
-from typing import Any
 from unittest.mock import Mock
 
 import pytest
 import yaml
 from rich.console import Console
 
+from tests.experiments.conftest import StoppedError, groups_tested
 from tests.untrained import write_run
 from vlm_ft.adapters import read_card
 from vlm_ft.errors import DataError, RecipeError
@@ -23,36 +22,21 @@ from vlm_ft.experiments import crossval as folds
 from vlm_ft.experiments import trial
 from vlm_ft.recipe import Recipe
 from vlm_ft.runs import Run
-from vlm_ft.training.run import train
 
 Recipes = Callable[..., Recipe]
 
 
-class StoppedError(Exception):
-    """Stands in for Ctrl-C."""
-
-
 def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
-    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, trained: list[str]
 ) -> None:
     file, out = tmp_path / "trial.yaml", tmp_path / "out"
     file.write_text(yaml.safe_dump(recipe_of("qwen3_vl").model_dump(mode="json")), encoding="utf-8")
-    trained: list[str] = []
-
-    def counted(recipe: Recipe, run: Path, **options: Any) -> Path:
-        if len(trained) == 1 and stop:
-            raise StoppedError
-        trained.append(run.name)
-        return train(recipe, run, **options)
 
     def cross(**options: bool) -> list[Result]:
         return folds.crossval(file, out, folds=2, variants=[], settings=["fields=[kind]"], console=quiet, **options)
 
-    monkeypatch.setattr(trial, "train", counted)
-    stop = True
     with pytest.raises(StoppedError):
         cross()
-    stop = False
     rows = cross()
     assert trained == ["recipe-fold0", "recipe-fold1"]
     assert cross() == rows
@@ -69,7 +53,7 @@ def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
     assert sureness[0].goal is not None  # the band of exact probabilities
     assert row.low <= row.value <= row.high
     assert set(row.rivals) == {"majority", "probe"}
-    tested = [_tested(out / name) for name in trained]
+    tested = [groups_tested(out / name) for name in trained]
     assert tested[0].isdisjoint(tested[1])
     assert len(tested[0] | tested[1]) == 20
     final = tmp_path / "final"
@@ -86,11 +70,6 @@ def test_a_stopped_cross_validation_resumes_and_the_first_fold_may_stand_alone(
     assert (alone.field, alone.metric) == ("kind", "macro_f1")
     assert alone.n < 20  # of 20 examples in both folds
     assert alone.low < alone.high
-
-
-def _tested(run: Path) -> set[str]:
-    lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
-    return {line["group"] for line in lines if line["role"] == "test"}
 
 
 @pytest.mark.parametrize(

@@ -2,63 +2,41 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from rich.console import Console
 
+from tests.experiments.conftest import StoppedError, groups_tested
 from vlm_ft.errors import RecipeError
 from vlm_ft.experiments import learning_curve as curves
-from vlm_ft.experiments import trial
 from vlm_ft.recipe import Recipe
-from vlm_ft.training.run import train
 
 Recipes = Callable[..., Recipe]
 
 
-class StoppedError(Exception):
-    pass
-
-
-def _roles(run: Path, role: str) -> set[str]:
-    lines = map(json.loads, (run / "splits.jsonl").read_text().splitlines())
-    return {line["group"] for line in lines if line["role"] == role}
-
-
 def test_a_curve_resumes_where_it_stopped(
-    recipe_of: Recipes, quiet: Console, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_of: Recipes, quiet: Console, tmp_path: Path, trained: list[str]
 ) -> None:
     file, out = tmp_path / "recipe.yaml", tmp_path / "curve"
     recipe = recipe_of("qwen3_vl", fields=["kind"], training={"max_steps": 1, "evaluations": 1})
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    trained: list[str] = []
-
-    def counted(recipe: Recipe, run: Path, **options: Any) -> Path:
-        if len(trained) == 1 and stop:
-            raise StoppedError
-        trained.append(run.name)
-        return train(recipe, run, **options)
 
     def curve(*settings: str) -> curves.LearningCurve:
         return curves.learning_curve(
             file, out, console=quiet, sizes=(6, 3, 99), repeats=1, target=0.9, settings=settings
         )
 
-    monkeypatch.setattr(trial, "train", counted)
-    stop = True
     with pytest.raises(StoppedError):
         curve()
-    stop = False
     found = curve()
     assert trained == ["3", "6", "all"]
     assert curve() == found
     assert len(trained) == 3
 
-    assert len({frozenset(_roles(out / name, "test")) for name in trained}) == 1
+    assert len({frozenset(groups_tested(out / name)) for name in trained}) == 1
     accuracy = next(entry for entry in found.curves if entry.name == "kind.accuracy")
     assert [point.examples for point in accuracy.points] == [3, 6, found.counts["train"]]
     assert {point.tested for point in accuracy.points} == {found.counts["test"]}

@@ -56,11 +56,6 @@ def short(form: Form) -> Form:
     return form.model_copy(update={"fields": tuple(map(shortened, form.fields))})
 
 
-@pytest.fixture(scope="module")
-def pictures(drawings: Path) -> list[Path]:
-    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
-
-
 @pytest.fixture(scope="module", params=BASES, ids="-".join)
 def engine(request: pytest.FixtureRequest, untrained_run_of: Runs, tmp_path_factory: pytest.TempPathFactory) -> Engine:
     """Two adapters on one base, with different weights and forms."""
@@ -75,26 +70,26 @@ def engine(request: pytest.FixtureRequest, untrained_run_of: Runs, tmp_path_fact
     return opened
 
 
-def mixed(engine: Engine, pictures: list[Path]) -> list[Request]:
+def mixed(engine: Engine, photos: list[Path]) -> list[Request]:
     """Every system on every picture, some with text; the base answers the first adapter's form."""
     form = short(engine.cards["one"].form)
     return [
-        Request(images=(picture,), adapter=adapter, turns=turns, form=form if adapter == BASE else None)
-        for picture, turns in zip(pictures, [(), ASKED], strict=True)
+        Request(images=(photo,), adapter=adapter, turns=turns, form=form if adapter == BASE else None)
+        for photo, turns in zip(photos, [(), ASKED], strict=True)
         for adapter in ("one", "two", BASE)
     ]
 
 
-def test_a_mixed_batch_gives_the_same_answers_as_single_requests(engine: Engine, pictures: list[Path]) -> None:
-    requests = mixed(engine, pictures)
+def test_a_mixed_batch_gives_the_same_answers_as_single_requests(engine: Engine, photos: list[Path]) -> None:
+    requests = mixed(engine, photos)
     together = engine.predict(requests)
     alone = [engine.predict([request])[0] for request in requests]
     assert alike(together, alone)
     assert [answer.error for answer in together] == [None] * len(requests)
 
 
-def test_order_and_batch_size_change_no_answer(engine: Engine, pictures: list[Path]) -> None:
-    requests = mixed(engine, pictures)
+def test_order_and_batch_size_change_no_answer(engine: Engine, photos: list[Path]) -> None:
+    requests = mixed(engine, photos)
     answers = engine.predict(requests)
     assert alike(engine.predict(requests[::-1])[::-1], answers)
     engine.batch_size, kept = 5, engine.batch_size
@@ -103,7 +98,7 @@ def test_order_and_batch_size_change_no_answer(engine: Engine, pictures: list[Pa
 
 
 def test_the_constant_prefix_is_computed_once_per_adapter(
-    engine: Engine, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[tuple[int, ...]] = []
 
@@ -115,14 +110,14 @@ def test_the_constant_prefix_is_computed_once_per_adapter(
     monkeypatch.setattr(form_decoder, "Prefix", Counted)
     engine._decoder.forget(["one", "two"])
     for _ in range(2):
-        engine.predict([Request(images=(picture,), adapter=name) for picture in pictures for name in ("one", "two")])
+        engine.predict([Request(images=(photo,), adapter=name) for photo in photos for name in ("one", "two")])
     assert len(computed) == (2 if engine._decoder._shares else 0)
 
 
 def test_the_least_recently_used_prefix_is_dropped(
-    engine: Engine, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+    engine: Engine, photos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    requests = [Request(images=(pictures[0],), adapter=name) for name in ("one", "two", "one")]
+    requests = [Request(images=(photos[0],), adapter=name) for name in ("one", "two", "one")]
     engine._decoder.forget(["one", "two", BASE])
     answers = [engine.predict([request])[0] for request in requests]
     monkeypatch.setattr(form_decoder, "PREFIXES", 1)
@@ -131,18 +126,18 @@ def test_the_least_recently_used_prefix_is_dropped(
         assert [name for name, *_ in engine._decoder._prefixes] == [request.adapter][: engine._decoder._shares]
 
 
-def test_the_base_answers_as_in_an_engine_without_adapters(engine: Engine, pictures: list[Path], run_of: Runs) -> None:
+def test_the_base_answers_as_in_an_engine_without_adapters(engine: Engine, photos: list[Path], run_of: Runs) -> None:
     base = load_base(engine.base.ref.name)
     bare = Engine(base)
     form = short(engine.cards["one"].form)
-    request = Request(images=(pictures[0],), form=form)
+    request = Request(images=(photos[0],), form=form)
     assert alike(engine.predict([request]), bare.predict([request]))
 
 
-def test_unreadable_input_is_an_error_in_its_place(engine: Engine, pictures: list[Path], tmp_path: Path) -> None:
+def test_unreadable_input_is_an_error_in_its_place(engine: Engine, photos: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
-    broken.write_bytes(pictures[0].read_bytes()[:200])
-    places = [pictures[0], broken, pictures[1], tmp_path / "none.png"]
+    broken.write_bytes(photos[0].read_bytes()[:200])
+    places = [photos[0], broken, photos[1], tmp_path / "none.png"]
     answers = engine.predict([Request(images=(place,), adapter="one") for place in places] + [Request((), (), "one")])
     assert [answer.error is None for answer in answers] == [True, False, True, False, False]
     for answer, message in zip(
@@ -152,22 +147,20 @@ def test_unreadable_input_is_an_error_in_its_place(engine: Engine, pictures: lis
         assert "\n" not in str(answer.error)
         assert answer.decision == "ask a person"
         assert not answer.fields
-    assert alike(answers[:1], engine.predict([Request(images=(pictures[0],), adapter="one")]))
+    assert alike(answers[:1], engine.predict([Request(images=(photos[0],), adapter="one")]))
 
 
-def test_an_unknown_adapter_or_a_missing_form_is_reported(engine: Engine, pictures: list[Path]) -> None:
+def test_an_unknown_adapter_or_a_missing_form_is_reported(engine: Engine, photos: list[Path]) -> None:
     with pytest.raises(AdapterError, match=r"adapter 'on' is not loaded; did you mean 'one'\?"):
-        engine.predict([Request(images=(pictures[0],), adapter="on")])
+        engine.predict([Request(images=(photos[0],), adapter="on")])
     with pytest.raises(FormError, match="the bare base has no form"):
-        engine.predict([Request(images=(pictures[0],))])
+        engine.predict([Request(images=(photos[0],))])
 
 
 @pytest.mark.parametrize("name", list(TINY))
-def test_a_random_model_s_answers_fit_every_form(
-    name: str, bare: Callable[[str], Engine], pictures: list[Path]
-) -> None:
+def test_a_random_model_s_answers_fit_every_form(name: str, bare: Callable[[str], Engine], photos: list[Path]) -> None:
     forms = [short(whole_form(task)) for task in TASKS.values()]
-    images = tuple(pictures[:1]) if name in SEEING else ()
+    images = tuple(photos[:1]) if name in SEEING else ()
     requests = [Request(images, ASKED, form=form) for form in forms]
     for request, answer in zip(requests, bare(name).predict(requests), strict=True):
         assert answer.error is None
@@ -264,7 +257,7 @@ def test_a_reshaped_or_unreadable_adapter_is_refused(run_of: Runs, tmp_path: Pat
 
 
 @pytest.mark.filterwarnings("ignore:Found missing adapter keys:UserWarning")  # PEFT only warns; the engine refuses
-def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, pictures: list[Path]) -> None:
+def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, photos: list[Path]) -> None:
     good = run_of("qwen3_vl") / ADAPTER
     broken = copied(run_of("qwen3_vl"), tmp_path / "renamed")
     stored = load_file(broken / "adapter_model.safetensors")
@@ -272,7 +265,7 @@ def test_a_refused_adapter_leaves_no_trace(run_of: Runs, tmp_path: Path, picture
     save_file(stored, broken / "adapter_model.safetensors")
     clean = Engine.open([good])
     form = clean.cards["trial"].form
-    bare = [Request(images=(picture,), form=form) for picture in pictures]
+    bare = [Request(images=(photo,), form=form) for photo in photos]
     requests = [*bare, *(replace(request, adapter="trial", form=None) for request in bare)]
     engine = Engine(load_base(clean.base.ref.name))
     for folder in (broken, good, broken):
@@ -297,7 +290,7 @@ def test_adapters_with_the_same_name_are_all_served(run_of: Runs, tmp_path: Path
         engine.add(BASE, other)
 
 
-def test_a_path_and_an_opened_image_give_the_same_answer(engine: Engine, pictures: list[Path]) -> None:
-    by_path = Request(images=(pictures[0],), adapter="one")
-    opened = replace(by_path, images=(Image.open(pictures[0]),))
+def test_a_path_and_an_opened_image_give_the_same_answer(engine: Engine, photos: list[Path]) -> None:
+    by_path = Request(images=(photos[0],), adapter="one")
+    opened = replace(by_path, images=(Image.open(photos[0]),))
     assert alike(engine.predict([by_path]), engine.predict([opened]))

@@ -28,11 +28,6 @@ WORDS: dict[str, dict[str, str]] = {
 ASKED = (Turn("user", "Is it good?"),)
 
 
-@pytest.fixture(scope="module")
-def photos(drawings: Path) -> list[Path]:
-    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
-
-
 def opened(base: str, untrained_run_of: Runs) -> Engine:
     """An adapter of each kind, far enough from the base to answer differently."""
     runs = [

@@ -32,11 +32,6 @@ def folders(run_of: Runs, tmp_path: Path) -> dict[str, Path]:
     return {"first": first, "second": altered(first, tmp_path / "second"), "third": altered(first, tmp_path / "third")}
 
 
-@pytest.fixture
-def photos(drawings: Path) -> list[Path]:
-    return sorted((drawings / "JPEGImages").glob("*.png"))[:2]
-
-
 def opened(folders: dict[str, Path], **options: Any) -> Engine:
     return Engine(load_base(read_card(folders["first"]).base.name), folders, **options)
 

@@ -11,24 +11,15 @@ from typing import Any
 import pytest
 
 from datasets_vision.example import Turn
+from tests.forms import form_of
 from tests.inference.likeness import alike, altered
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Text
+from vlm_ft.answers.kinds import Choice, Flag, Text
 from vlm_ft.conversation import Conversation
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
 
-FORM = Form(
-    task="made",
-    title="Made",
-    instruction="Inspect it.",
-    fields=(
-        FieldSpec(name="passed", kind=Flag()),
-        FieldSpec(name="kind", kind=Choice(options=("scratch", "scrape", "dent"))),
-        FieldSpec(name="note", kind=Text(max_length=6)),
-    ),
-)
+FORM = form_of(passed=Flag(), kind=Choice(options=("scratch", "scrape", "dent")), note=Text(max_length=6))
 
 
 @pytest.fixture(scope="module")

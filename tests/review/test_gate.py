@@ -11,9 +11,9 @@ import pytest
 
 from datasets_vision.example import Example
 from tests.cards import answered
+from tests.forms import form_of
 from tests.untrained import write_run
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import Choice, FieldSpec, Flag
+from vlm_ft.answers.kinds import Choice, Flag
 from vlm_ft.answers.prediction import Prediction
 from vlm_ft.answers.task import Values
 from vlm_ft.data.cases import Case
@@ -22,12 +22,7 @@ from vlm_ft.recipe import Recipe
 from vlm_ft.registry import Registry
 from vlm_ft.review.gate import MIN_GROUPS, compare, compared
 
-FORM = Form(
-    task="made",
-    title="Made",
-    instruction="Inspect it.",
-    fields=(FieldSpec(name="kind", kind=Choice(options=("a", "b", "c"))), FieldSpec(name="passed", kind=Flag())),
-)
+FORM = form_of(kind=Choice(options=("a", "b", "c")), passed=Flag())
 CASES = [
     Case(Example(id=str(number)), {"kind": "abc"[number % 3] if number < 90 else "a", "passed": True})
     for number in range(96)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from PIL.ExifTags import IFD
 
 from tests.datasets_vision.made_dicom import PRIVATE, cut_in_the_header, write_dicom
 from tests.service.servers import HERE
-from tests.service.work_client import ended
+from tests.service.work_client import ended, zipped
 from vlm_ft.service.app import build_service
 from vlm_ft.service.current import Current, open_engine
 from vlm_ft.service.meter import Meter
@@ -62,14 +61,6 @@ def planted(tmp_path: Path) -> dict[str, bytes]:
     return {f"{NAME} {name}": content for name, content in files.items()}
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        for name, content in files.items():
-            file.writestr(name, content)
-    return archive.getvalue()
-
-
 def test_no_name_place_tag_or_folder_is_revealed(
     client: TestClient, work: Workplace, planted: dict[str, bytes], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,12 +85,13 @@ def test_no_name_place_tag_or_folder_is_revealed(
         post("/v1/reviews", data=verdict, files=sent)
     assert statuses[:2] == [200, 200]
     assert 400 in statuses
-    archive = {"archive": (f"{NAME}.zip", zipped(planted))}
+    archive = {"archive": (f"{NAME}.zip", zipped(*planted.items()).getvalue())}
     scored = post("/v1/batches", data={"adapter": "parts", "table": "jsonl"}, files=archive).json()["id"]
     classes = {
         f"{('good', 'crack')[at % 2]}/{at}{Path(name).suffix}": each for at, (name, each) in enumerate(planted.items())
     }
-    data = {"archive": (f"{NAME}.zip", zipped(classes))}  # the files of a data set are named, so that they can be found
+    # the files of a data set are named, so that they can be found
+    data = {"archive": (f"{NAME}.zip", zipped(*classes.items()).getvalue())}
     looked = post("/v1/jobs/preflight", data={"name": "castings"}, files=data).json()["id"]
     for job in (scored, looked):
         assert ended(work, work.jobs.get(job)).state in ("done", "failed")

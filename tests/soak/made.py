@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+from rich.console import Console
 
 from datasets_vision.synthetic.writing import write_set
 from vlm_ft.bases.tiny import save_tiny
+from vlm_ft.experiments.sheet import Sheet
 
 SEED = 0
+
+
+@contextmanager
+def measured(out: Path) -> Iterator[tuple[Path, Sheet]]:
+    """A folder to work in, and a sheet that is written to `out`; ends the process, with 1 if a goal was missed."""
+    sheet = Sheet("make soak", Console())
+    with tempfile.TemporaryDirectory() as work:
+        yield Path(work), sheet
+    sheet.write(out)
+    sys.exit(any(not figure.met for figure in sheet.figures))
 
 
 def write_recipe(work: Path, drawings: int, **settings: Any) -> Path:
@@ -50,14 +64,6 @@ def drawn(folder: Path, count: int) -> Path:
         pixels = noise.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number:05}.jpg")
     return folder
-
-
-def noise() -> bytes:
-    """A small photo of noise."""
-    out = io.BytesIO()
-    pixels = np.random.default_rng(SEED).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(out, "PNG")
-    return out.getvalue()
 
 
 def killed(process: subprocess.Popen[bytes], seconds: float | None) -> bool:

@@ -11,15 +11,13 @@ import random
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as parquet
-from rich.console import Console
 
-from tests.soak.made import SEED, drawn, killed, trained
+from tests.soak.made import SEED, drawn, killed, measured, trained
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.scoring.ledger import Entry, Ledger, Row
@@ -36,12 +34,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES)
     parser.add_argument("--entries", type=int, default=ENTRIES)
     options = parser.parse_args()
-    sheet = Sheet("make soak", Console())
-    with tempfile.TemporaryDirectory() as work:
-        kills(Path(work), options.kills, options.images, sheet)
-        ledger(Path(work), options.entries, sheet)
-    sheet.write(options.out)
-    sys.exit(any(not figure.met for figure in sheet.figures))
+    with measured(options.out) as (work, sheet):
+        kills(work, options.kills, options.images, sheet)
+        ledger(work, options.entries, sheet)
 
 
 def kills(work: Path, count: int, images: int, sheet: Sheet) -> None:

@@ -14,7 +14,8 @@ import httpx
 import psutil
 
 from tests.service.servers import served
-from tests.soak.made import SEED, drawn, noise
+from tests.service.work_client import noise
+from tests.soak.made import SEED, drawn
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.registry import Registry
 from vlm_ft.runs import Run
@@ -54,7 +55,7 @@ def _submitted(address: str, adapter: str, kind: str) -> str:
     if kind == "score":
         reply = httpx.post(f"{address}/v1/batches", data={"adapter": adapter, "folder": "photos", "table": "jsonl"})
     else:
-        files: Any = {"photos": ("a.png", noise())}
+        files: Any = {"photos": ("a.png", noise(SEED))}
         found = httpx.post(f"{address}/v1/assess", data={"adapter": adapter}, files=files, timeout=60).json()
         answer = json.dumps({name: field["value"] for name, field in found["fields"].items()})
         review = {"adapter": adapter, "verdict": "accepted", "answer": answer}

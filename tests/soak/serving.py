@@ -7,18 +7,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
-import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
 from tests.service.servers import served
-from tests.soak.made import trained
+from tests.soak.made import measured, trained
 from tests.soak.overload import drain, overload
 from tests.soak.server_kills import kills
 from tests.soak.swaps import made_registry, swaps
-from vlm_ft.experiments.sheet import Sheet
 
 PLACES = 4  # maximum requests in progress of the overloaded server
 
@@ -35,9 +30,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--images", type=int, default=200)
     options = parser.parse_args()
-    sheet = Sheet("make soak", Console())
-    with tempfile.TemporaryDirectory() as place:
-        work = Path(place)
+    with measured(options.out) as (work, sheet):
         run = trained(work)
         with served("--adapter", str(run), "--no-app", "--waiting", str(PLACES)) as (address, process):
             asked = overload(
@@ -50,8 +43,6 @@ def main() -> None:
         with served("--registry", str(registry.folder), "--no-app") as (address, _):
             swaps(address, registry, sheet, options.requests)
         kills(work, registry, sheet, options.kills, options.images)
-    sheet.write(options.out)
-    sys.exit(any(not figure.met for figure in sheet.figures))
 
 
 if __name__ == "__main__":

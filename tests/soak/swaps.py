@@ -20,7 +20,8 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from tests.soak.made import SEED, noise
+from tests.service.work_client import noise
+from tests.soak.made import SEED
 from vlm_ft.adapters import TENSORS, adapter_folder
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.inference.engine import Engine
@@ -73,7 +74,7 @@ def made_registry(folder: Path, run: Path, adapters: int) -> Registry:
 
 def swaps(address: str, registry: Registry, sheet: Sheet, requests: int) -> None:
     """Ask a server of this registry while promoting one version after the other."""
-    photo = noise()
+    photo = noise(SEED)
     expected = _expected(registry, photo)
     names, choice = registry.names(), random.Random(SEED)
     made, pending = [Swap(name, 1, 0, 0) for name in names], list[Future[None]]()

@@ -12,14 +12,11 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
-from rich.console import Console
-
-from tests.soak.made import SEED, killed, write_recipe
+from tests.soak.made import SEED, killed, measured, write_recipe
 from vlm_ft.conversation import SHARED
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.recipe import load_recipe
@@ -38,11 +35,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("soak.json"))
     parser.add_argument("--kills", type=int, default=KILLS)
     options = parser.parse_args()
-    sheet = Sheet("make soak", Console())
-    with tempfile.TemporaryDirectory() as work:
-        kills(Path(work), options.kills, sheet)
-    sheet.write(options.out)
-    sys.exit(any(not figure.met for figure in sheet.figures))
+    with measured(options.out) as (work, sheet):
+        kills(work, options.kills, sheet)
 
 
 def kills(work: Path, count: int, sheet: Sheet) -> None:
@@ -89,7 +83,7 @@ def tensors(run: Run) -> bytes:
 def require_all_on(recipe: Path, whole: Run) -> None:
     """Raise `RuntimeError` unless the run had a vision bank, and its rows share a prefix."""
     prepared = prepare(load_recipe(recipe))
-    shared = prepared.train([{"index": 0}, {"index": 1}]).get(SHARED, 0)
+    shared = prepared.train([0, 1]).get(SHARED, 0)
     views = stored(whole.plan, Plan).views
     if not (shared and views):
         raise RuntimeError(f"{shared} shared tokens and {views} views in the bank; both should be in use")

@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from tests.forms import whole_form
 from tests.untrained import move_trained_tensors
 from vlm_ft.adapters import ADAPTER, TENSORS
 from vlm_ft.answers.form import Form
@@ -24,7 +23,6 @@ from vlm_ft.card_base import with_adapter
 from vlm_ft.conversation import Conversation, Row
 from vlm_ft.errors import ModelError
 from vlm_ft.recipe import AdapterSettings, Recipe
-from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach, parameter_groups, part_rates
 from vlm_ft.training.verify import load_saved, probe_logits
 
@@ -32,11 +30,6 @@ Recipes = Callable[..., Recipe]
 Bases = Callable[[str], Base]
 FULL: dict[Part, Tuning] = dict.fromkeys(PARTS, "full")
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
-
-
-@pytest.fixture(scope="module")
-def form() -> Form:
-    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
 def settings(tunings: dict[Part, Tuning], **more: Any) -> AdapterSettings:

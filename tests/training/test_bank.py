@@ -38,7 +38,7 @@ ALWAYS = {"use": "always", "views": 2}
 
 def gradients(prepared: Prepared, collator: Collator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     model = prepared.attached.model
-    loss = collator.method.loss(model, collator([{"index": index} for index in range(3)]), None)
+    loss = collator.method.loss(model, collator(range(3)), None)
     loss.backward()
     found = {name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()

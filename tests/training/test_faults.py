@@ -125,15 +125,15 @@ def test_a_longest_batch_that_a_cpu_cannot_hold_is_reported_before_it_is_tried(
     recipe = texts(splits={"train": 1.0, "tune": 0.0, "test": 0.0})
     prepared = prepare(recipe)
     model, train_rows = prepared.attached.model.train(), prepared.train
-    shortest, longest, typical, *_ = rehearse._batches(train_rows.order(recipe.training))
+    short, long, usual, *_ = map(train_rows, rehearse._batches(train_rows.order(recipe.training)))
     with rehearse.saved_for_backward() as saved:
-        rehearse.batch_loss(model, train_rows, train_rows([{"index": case} for case in longest]), "fp32")
+        rehearse.batch_loss(model, train_rows, long, "fp32")
     for share, fits in ((1.25, True), (0.8, False)):
         left = psutil.virtual_memory()._replace(available=share * sum(saved.values()))
         monkeypatch.setattr(psutil, "virtual_memory", lambda left=left: left)
         expected = nullcontext() if fits else pytest.raises(RecipeError, match=r"the longest batch takes about .* GiB")
         with expected:
-            rehearse._check_longest(model, train_rows, recipe.training, shortest, longest, typical)
+            rehearse._check_longest(model, train_rows, recipe.training, short, usual, long)
 
 
 @pytest.mark.parametrize("language", ["lora", "full"])

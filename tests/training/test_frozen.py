@@ -37,7 +37,7 @@ def test_batch_norms_keep_their_statistics(vision: str, recipe_of: Recipes) -> N
     optimiser = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
     for step in range(3):
         model.train()
-        prepared.method.loss(model, prepared.train([{"index": step}]), None).backward()
+        prepared.method.loss(model, prepared.train([step]), None).backward()
         optimiser.step()
         optimiser.zero_grad()
     for norm, (mean, variance) in zip(norms, before, strict=True):
@@ -75,7 +75,7 @@ def test_each_part_learns_at_its_rate(base: str, recipe_of: Recipes) -> None:
     model = prepared.attached.model
     before = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(parameter_groups(prepared.attached, prepared.rates, 0.0))
-    prepared.method.loss(model, prepared.train([{"index": 0}]), None).backward()
+    prepared.method.loss(model, prepared.train([0]), None).backward()
     optimiser.step()
     change = {
         name: float((p.detach() - before[name]).abs().max()) for name, p in model.named_parameters() if name in before
@@ -122,7 +122,7 @@ def test_recomputed_activations_give_the_same_gradients(base: str, recipe_of: Re
     for checkpointing in (False, True):
         prepared = prepare(recipe_of(base, training={"checkpointing": checkpointing}))
         model = prepared.attached.model.train()
-        prepared.method.loss(model, prepared.train([{"index": 0}, {"index": 1}]), None).backward()
+        prepared.method.loss(model, prepared.train([0, 1]), None).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)

@@ -13,12 +13,12 @@ from PIL import Image
 
 from datasets_vision.example import Turn
 from tests.families import families
-from tests.forms import whole_form
+from tests.forms import form_of
 from tests.untrained import move_trained_tensors
 from vlm_ft import likelihood
 from vlm_ft.answers.box_format import GRID
 from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import BoxKind, FieldSpec
+from vlm_ft.answers.kinds import BoxKind
 from vlm_ft.bases.load import Base
 from vlm_ft.bases.parts import Tuning
 from vlm_ft.bases.tiny import TINY
@@ -37,7 +37,6 @@ from vlm_ft.conversation import (
 )
 from vlm_ft.decoding.tokens import unpacked
 from vlm_ft.recipe import AdapterSettings, LossOn, Preference
-from vlm_ft.tasks import TASKS
 from vlm_ft.training.attach import attach
 from vlm_ft.training.methods.method import Method
 from vlm_ft.training.methods.preference import DPO, KTO, UNRELATED
@@ -45,11 +44,6 @@ from vlm_ft.training.methods.sft import SFT
 
 answer_loss = SFT().loss
 EVERY_FAMILY = pytest.mark.parametrize("name", list(TINY))
-
-
-@pytest.fixture(scope="module")
-def form() -> Form:
-    return whole_form(TASKS["product_defects"]).narrow(("passed", "kind"))
 
 
 def talk(base: Base, loss_on: LossOn) -> tuple[Base, Conversation]:
@@ -110,9 +104,7 @@ def test_decisions_share_the_probability_of_the_allowed_tokens(
 def test_the_loss_of_a_shared_target_is_its_cross_entropy(tiny_base: Callable[[str], Base]) -> None:
     """A side between two numbers is learned as a distribution over both."""
     base, conversation = talk(tiny_base("fast_vlm"), "decisions")
-    form = Form(
-        task="made", title="Made", instruction="Where?", fields=(FieldSpec(name="box", kind=BoxKind()),), boxes=GRID
-    )
+    form = form_of(box=BoxKind()).with_boxes(GRID)
     row = Row(form, (), images(conversation), form.target({"box": [0, 370, 555, 1000]}))
     batch = conversation.encode([row], supervised=True)
     supervised = batch["labels"][0, 1:] != IGNORED

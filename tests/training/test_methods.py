@@ -21,9 +21,9 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from datasets_vision.example import Example, Turn
 from datasets_vision.synthetic import write_set
 from tests.families import SEEING, tower_inputs
+from tests.forms import form_of
 from vlm_ft.adapters import TENSORS, read_card
-from vlm_ft.answers.form import Form
-from vlm_ft.answers.kinds import FieldSpec, Flag
+from vlm_ft.answers.kinds import Flag, Text
 from vlm_ft.bases.load import Base, load_base
 from vlm_ft.bases.tiny import TINY
 from vlm_ft.bases.value_head import add_value_head
@@ -39,6 +39,7 @@ from vlm_ft.reward_model import RewardModel
 from vlm_ft.runs import Run
 from vlm_ft.training import references
 from vlm_ft.training.methods import METHODS
+from vlm_ft.training.methods.method import Method
 from vlm_ft.training.methods.preference import DPO, KTO
 from vlm_ft.training.prepare import prepare
 from vlm_ft.training.run import train
@@ -69,14 +70,7 @@ def text_base(tiny_base: Callable[[str], Base]) -> Base:
     return tiny_base("llama")
 
 
-REPLY = Form.model_validate(
-    {
-        "task": "made",
-        "title": "Made",
-        "instruction": "Reply.",
-        "fields": [{"name": "reply", "kind": {"kind": "text", "max_length": 40}}],
-    }
-)
+REPLY = form_of(reply=Text(max_length=40))
 
 
 def batch_of(base: Base, *replies: str) -> dict[str, Any]:
@@ -109,6 +103,15 @@ OPTIONS: dict[str, Any] = {"beta": BETA, "use_cpu": True, "bf16": False, "report
 THEIR_WARNING = pytest.mark.filterwarnings("ignore:`gradient_checkpointing.* is deprecated:FutureWarning")  # TRL's own
 
 
+def require_equal(method: Method, base: Base, batch: dict[str, Any], theirs: Any, given: dict[str, Any]) -> None:
+    """Compare a method's loss of a batch with that of TRL's trainer, which was given the same under its own names."""
+    with torch.no_grad():
+        reference = log_likelihoods(base.model, batch)
+    ours = method.loss(theirs.model, {**batch, REFERENCE: reference})
+    expected = theirs.compute_loss(theirs.model, given)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+
+
 @THEIR_WARNING
 def test_the_dpo_loss_equals_trls(text_base: Base, tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     folder = tiny_folder("llama")
@@ -121,11 +124,7 @@ def test_the_dpo_loss_equals_trls(text_base: Base, tiny_folder: Callable[[str], 
         train_dataset=texts,
         processing_class=text_base.reader.tokenizer,
     )
-    expected = theirs.compute_loss(theirs.model, as_trl(batch, [0, 2, 1, 3]))
-    with torch.no_grad():
-        reference = log_likelihoods(text_base.model, batch)
-    ours = DPO(Preference(beta=BETA)).loss(another(folder), {**batch, REFERENCE: reference})
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+    require_equal(DPO(Preference(beta=BETA)), text_base, batch, theirs, as_trl(batch, [0, 2, 1, 3]))
 
 
 @THEIR_WARNING
@@ -144,12 +143,8 @@ def test_the_kto_loss_equals_trls(text_base: Base, tiny_folder: Callable[[str], 
     )
     unrelated = {f"KL_{name}": value for name, value in as_trl(batch, [1, 3]).items()}
     verdicts = {"label": torch.tensor([True, False])}
-    expected = theirs.compute_loss(theirs.model, {**as_trl(batch, [0, 2]), **unrelated, **verdicts})
-    with torch.no_grad():
-        reference = log_likelihoods(text_base.model, batch)
-    method = KTO(Preference(beta=BETA, disliked_weight=0.5))
-    ours = method.loss(another(folder), {**batch, MARKS: marks, REFERENCE: reference})
-    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)  # float32, summed in another order
+    method, given = KTO(Preference(beta=BETA, disliked_weight=0.5)), {**as_trl(batch, [0, 2]), **unrelated, **verdicts}
+    require_equal(method, text_base, {**batch, MARKS: marks}, theirs, given)
 
 
 def test_a_model_compared_with_itself_has_no_preference(text_base: Base) -> None:
@@ -186,9 +181,7 @@ def test_references_are_computed_once(
     recipe = judged("dpo", training={"max_steps": 4, "evaluations": 2})
     whole = train(recipe, tmp_path / "whole", console=quiet)
     part = Run(shutil.copytree(tmp_path / "whole", tmp_path / "part"))
-    for file in (part.checkpoints / "checkpoint-4").iterdir():
-        file.unlink()
-    (part.checkpoints / "checkpoint-4").rmdir()
+    shutil.rmtree(part.checkpoints / "checkpoint-4")
     written = json.loads(part.references.read_text())
     assert [len(rows) for role in written for rows in role] == [2] * sum(map(len, written))
     (part.adapter / "card.json").unlink()
@@ -282,7 +275,7 @@ def test_every_family_takes_a_step_with_every_method(
     base = tiny_base(name)
     add_value_head(base.model)
     photo = (Image.new("RGB", (64, 64), (200, 60, 20)),) if base.reader.sees else ()
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    form = form_of(ok=Flag())
     example = Example("0", turns=() if photo else (Turn("user", "Well?"),))
     case = Case(example, {"ok": True}, (Reply({"ok": True}, True), Reply({"ok": False}, False)))
     conversation = Conversation(base.reader, "decisions")
@@ -302,7 +295,7 @@ def test_every_family_takes_a_step_with_every_method(
 @pytest.mark.parametrize("name", SEEING)
 def test_the_tower_runs_once_on_the_photo_of_a_pair(name: str, tiny_base: Callable[[str], Base]) -> None:
     base = tiny_base(name)
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    form = form_of(ok=Flag())
     photos = [(Image.new("RGB", (width, 64), (red, 60, 20)),) for red, width in ((20, 64), (220, 150))]
     replies = (Reply({"ok": True}, True), Reply({"ok": False}, False))
     method, conversation = DPO(Preference()), Conversation(base.reader, "decisions")

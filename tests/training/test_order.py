@@ -111,7 +111,7 @@ def test_batches_by_tokens_count_what_a_step_computes(
     train = prepare(recipe).train
     order = train.order(recipe.training)
     for cases in order:
-        batch = train([{"index": case} for case in cases])
+        batch = train(cases)
         length, once = batch["input_ids"].shape[1], 0 if checkpointing else batch.get(SHARED, 0)
         assert order.tokens(cases) == once + len(cases) * (length - once)
     assert (train.shared > 0) != checkpointing

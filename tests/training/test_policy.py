@@ -15,8 +15,8 @@ from trl import GRPOConfig, GRPOTrainer
 
 from datasets_vision.example import Example, Turn
 from tests.cards import answered
+from tests.forms import form_of
 from vlm_ft.answers.derivations.estimate import Rate, RateCard
-from vlm_ft.answers.form import Form
 from vlm_ft.answers.kinds import Choice, FieldSpec, Flag, Items
 from vlm_ft.answers.metrics import case_score
 from vlm_ft.answers.prediction import Prediction
@@ -33,7 +33,7 @@ from vlm_ft.training.methods.policy import GRPO, RLOO, PolicyGradient, reward
 def test_policy_gradients_agree_with_the_exact_gradient(tiny_base: Callable[[str], Base]) -> None:
     """With one flag, the expected reward and its gradient are known: p(true) of the label, and its derivative."""
     base = tiny_base("llama")
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    form = form_of(ok=Flag())
     conversation = Conversation(base.reader, "decisions")
     case = Case(Example("0", turns=(Turn("user", "Well?"),)), {"ok": True})
     weight = base.model.model.layers[-1].mlp.down_proj.weight
@@ -61,8 +61,7 @@ def test_sampled_answers_are_learned_under_the_distribution_that_they_were_drawn
     """The learned probabilities of all answers sum to one, and are those that decoding samples from."""
     base = tiny_base("llama")
     options = ("dent", "dent and scratch", "scratch")
-    fields = (FieldSpec(name="ok", kind=Flag()), FieldSpec(name="kind", kind=Choice(options=options)))
-    form = Form(task="made", title="Made", instruction="Is it?", fields=fields)
+    form = form_of(ok=Flag(), kind=Choice(options=options))
     conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
     answers = [{"ok": ok, "kind": kind} for ok in (True, False) for kind in options]
     rows = [Row(form, turns, (), form.target(values)) for values in answers]
@@ -85,8 +84,7 @@ def test_an_estimate_counts_as_a_field_of_the_reward() -> None:
     card = RateCard(name="own", version="1", currency="EUR", rates=rates)
     parts = FieldSpec(name="part", kind=Choice(options=("hood", "roof", "door")))
     kinds = FieldSpec(name="kind", kind=Choice(options=("dent",)))
-    items = FieldSpec(name="findings", kind=Items(fields=(parts, kinds), max_items=3))
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(items,)).with_derivation(card)
+    form = form_of(findings=Items(fields=(parts, kinds), max_items=3)).with_derivation(card)
     truth, roof, door = ({"findings": [{"part": part, "kind": "dent"}]} for part in ("hood", "roof", "door"))
     assert reward(form, truth, answered(truth)) == 1
     scores = [case_score(form, truth, answered(values)) for values in (roof, door)]
@@ -98,7 +96,7 @@ def test_an_estimate_counts_as_a_field_of_the_reward() -> None:
 
 def test_a_judges_favourite_becomes_more_likely(tiny_base: Callable[[str], Base]) -> None:
     base = tiny_base("llama")
-    form = Form(task="made", title="Made", instruction="Is it?", fields=(FieldSpec(name="ok", kind=Flag()),))
+    form = form_of(ok=Flag())
     conversation, turns = Conversation(base.reader, "decisions"), (Turn("user", "Well?"),)
 
     class Judge:
@@ -125,15 +123,7 @@ def test_a_judges_favourite_becomes_more_likely(tiny_base: Callable[[str], Base]
     assert likely() > before + 0.05
 
 
-WORDS = Form(
-    task="made",
-    title="Made",
-    instruction="Is it?",
-    fields=(
-        FieldSpec(name="ok", kind=Flag()),
-        FieldSpec(name="kind", kind=Choice(options=("dent", "dent and scratch", "scratch"))),
-    ),
-)
+WORDS = form_of(ok=Flag(), kind=Choice(options=("dent", "dent and scratch", "scratch")))
 
 
 def likelihoods_by_token(model: Any, batch: dict[str, Any], temperature: float) -> tuple[Tensor, Tensor]:

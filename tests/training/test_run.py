@@ -265,7 +265,7 @@ def test_a_run_that_fails_its_check_leaves_no_adapter(
 def test_an_evaluation_does_not_change_the_gradients_of_a_quantized_base(recipe_of: Recipes) -> None:
     prepared = prepare(recipe_of("qwen3_vl", quantize="nf4", adapter=WHOLE))
     model = prepared.attached.model
-    batch = prepared.train([{"index": 0}])
+    batch = prepared.train([0])
     gradients = []
     for _ in range(2):
         model.train()

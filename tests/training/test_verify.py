@@ -32,7 +32,7 @@ def trained(recipe: Recipe, folder: Path) -> tuple[Prepared, Witness]:
     before, frozen = trained_values(model), checksum(model)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(2):  # LoRA's first matrices move only once the second ones have
-        prepared.method.loss(model.train(), prepared.train([{"index": 0}, {"index": 1}]), None).backward()
+        prepared.method.loss(model.train(), prepared.train([0, 1]), None).backward()
         optimiser.step()
         optimiser.zero_grad()
     model.save_pretrained(str(folder))

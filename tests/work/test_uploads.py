@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.datasets_vision.test_metadata import SECRET, photo
+from tests.service.work_client import zipped
 from vlm_ft.registry import Registry
 from vlm_ft.review.store import Reviews
 from vlm_ft.work.archives import unpack_data
@@ -65,9 +65,7 @@ def test_data_that_an_adapter_was_trained_on_stay(work: Workplace) -> None:
 def test_metadata_are_removed_as_photos_are_received(tmp_path: Path, kind: str) -> None:
     content = photo(tmp_path, "jpg").read_bytes()
     assert SECRET.encode() in content
-    archive = BytesIO()
-    with zipfile.ZipFile(archive, "w") as file:
-        file.writestr("good/a.jpg", content)
+    archive = zipped(("good/a.jpg", content))
     place = tmp_path / "received"
     if kind == "data":
         unpack_data(archive, place)

@@ -25,7 +25,7 @@ from vlm_ft.conversation import Row
 from vlm_ft.data.subsets import spaced
 from vlm_ft.decoding.form_decoder import FormDecoder
 from vlm_ft.experiments.sheet import Sheet
-from vlm_ft.experiments.training_contestants import Course, apart, our_trainer
+from vlm_ft.experiments.training_contestants import TIMED, Course, apart, our_trainer
 from vlm_ft.recipe import Recipe, find_recipe, load_recipe
 from vlm_ft.training.prepare import Prepared, prepare
 from vlm_ft.training.projector import initialise_projector
@@ -47,8 +47,7 @@ class Race:
 
     def load(self, base: str, loss_on: str) -> Recipe:
         """Its recipe."""
-        common = ("augment=none", "training.minutes=null", "training.report_to=[]", "training.workers=0")
-        settings = [f"base={base}", f"training.loss_on={loss_on}", *common, *self.settings]
+        settings = [f"base={base}", f"training.loss_on={loss_on}", *TIMED, *self.settings]
         return load_recipe(find_recipe(self.recipe), settings)
 
 

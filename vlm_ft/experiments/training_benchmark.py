@@ -30,7 +30,7 @@ from vlm_ft.errors import ModelError
 from vlm_ft.experiments.rival_environments import RIVALS, language_alone, train_rival
 from vlm_ft.experiments.sheet import Sheet
 from vlm_ft.experiments.time_to_score import RACES, run_race
-from vlm_ft.experiments.training_contestants import Course, Times, apart, corrected, matmul_peak, ours
+from vlm_ft.experiments.training_contestants import TIMED, Course, Times, apart, corrected, matmul_peak, ours
 from vlm_ft.recipe import Methods, Recipe, find_recipe, load_recipe
 from vlm_ft.training.rehearse import peak_memory
 
@@ -69,7 +69,7 @@ class Workload:
             f"method={self.method}",
             f"training.loss_on={loss_on}",
             f"training.learning_rate={self.learning_rate}",
-            *("augment=none", "training.minutes=null", "training.report_to=[]", "training.workers=0"),
+            *TIMED,
         )
         return load_recipe(find_recipe(self.recipe), [*settings, *self.settings])
 

@@ -32,6 +32,9 @@ from vlm_ft.training.trainer import MethodTrainer, trainer
 
 Result = TypeVar("Result")
 
+TIMED = ("augment=none", "training.minutes=null", "training.report_to=[]", "training.workers=0")
+"""The settings of every recipe that is timed."""
+
 
 @dataclass(frozen=True)
 class Course:
@@ -95,7 +98,7 @@ def _flops(model: Any, train: Collator, settings: Training) -> float:
     order.set_epoch(1)
     with FlopCounterMode(display=False) as counter:
         for batch in order.batches():
-            inputs = train([{"index": case} for case in batch])
+            inputs = train(batch)
             batch_loss(model, train, inputs, settings.precision).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 

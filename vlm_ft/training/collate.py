@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -33,7 +32,7 @@ SPARE = 4
 
 
 class Collator:
-    """Turns ``[{"index": i}, ...]`` into one supervised batch.
+    """Turns cases, given by their places, into one supervised batch.
 
     Augmentation depends only on (seed, epoch, index), so that a resumed run draws the same variants; with a `bank`,
     epochs show its views in turn. `lengths`: the tokens of each case's prompt and longest answer; `shared`: those at
@@ -108,9 +107,8 @@ class Collator:
             self.lengths, settings.batch_size, self.seed, self.visits, by_tokens=by_tokens, shared=self.shared
         )
 
-    def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
+    def __call__(self, indices: Sequence[int]) -> Batch:
         """The token tensors (batch, length) of these cases, and the family's image tensors."""
-        indices = [feature["index"] for feature in features]
         batch = self._from_bank(indices) if self.bank else self._encoded([self.rows(index) for index in indices])
         if marks := [mark for index in indices for mark in self.method.marks(self.cases[index])]:
             batch[MARKS] = torch.tensor(marks)

@@ -122,11 +122,10 @@ class Filler:
 
         A visit saves its share of the tower's pass over a batch, which takes less than a pass over its photos alone.
         """
-        batch = [{"index": index} for index in cases]
         prompts = [replace(self._train.rows(index)[0], target=None) for index in cases]
         together = self._train.conversation.encode(prompts)
         clock = [time.perf_counter()]
-        self._train(batch)
+        self._train(cases)
         clock.append(time.perf_counter())
         self._train.bank = Bank(self._folder, self._space, views)
         try:
@@ -139,7 +138,7 @@ class Filler:
                 clock.append(time.perf_counter())
                 self._encode(together)
             clock.append(time.perf_counter())
-            self._train(batch)
+            self._train(cases)
             clock.append(time.perf_counter())
         finally:
             self._train.bank = None

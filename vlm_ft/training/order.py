@@ -92,9 +92,9 @@ class ByLength(Sampler[list[int]]):
         """As few batches as possible, in the order of the cases, with at most `budget` tokens each."""
         batches, longest = list[list[int]](), 0
         for case in cases:
-            own = sum(self.lengths[case]) - self._shared
+            own = sum(self.lengths[case])
             longest = max(longest, own)
-            if not batches or self._shared + (len(batches[-1]) + 1) * longest > budget:
+            if not batches or computed(len(batches[-1]) + 1, longest, self._shared) > budget:
                 batches.append([])
                 longest = own
             batches[-1].append(case)
@@ -111,8 +111,12 @@ class ByLength(Sampler[list[int]]):
 
     def tokens(self, batch: Sequence[int]) -> int:
         """The tokens that a batch computes, including its padding."""
-        longest = max(sum(self.lengths[case]) for case in batch)
-        return self._shared + len(batch) * (longest - self._shared)
+        return computed(len(batch), max(sum(self.lengths[case]) for case in batch), self._shared)
+
+
+def computed(rows: int, longest: int, shared: int) -> int:
+    """The tokens that a batch of padded rows computes; the `shared` ones at the start of every row count once."""
+    return shared + rows * (longest - shared)
 
 
 def square_root_visits(classes: Sequence[Iterable[tuple[str, str]]]) -> list[float]:

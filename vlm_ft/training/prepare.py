@@ -119,7 +119,7 @@ def _shared(train: Collator) -> int:
         form = train.form.narrow(case.values).fingerprint
         first.setdefault(form, index)
         last[form] = index
-    batch = train([{"index": index} for index in sorted({*first.values(), *last.values()})])
+    batch = train(sorted({*first.values(), *last.values()}))
     return min([int(batch.get(SHARED, 0)), *(prompt for prompt, _ in train.lengths)])
 
 

@@ -42,7 +42,7 @@ def _likelihoods(model: Any, collator: Collator, batch_size: int, precision: Pre
     with evaluating(model), PartialState().split_between_processes(list(range(len(collator.cases)))) as own:
         for start in range(0, len(own), batch_size):
             indices = own[start : start + batch_size]
-            batch = moved(collator([{"index": index} for index in indices]), device)
+            batch = moved(collator(indices), device)
             with autocast(device, precision):
                 values = iter(log_likelihoods(model, batch).tolist())
             found += [[next(values) for _ in collator.rows(index)] for index in indices]

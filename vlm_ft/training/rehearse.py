@@ -31,7 +31,7 @@ from vlm_ft.recipe import Training
 from vlm_ft.training.collate import Collator
 from vlm_ft.training.master_weights import master_weights
 from vlm_ft.training.methods import Method
-from vlm_ft.training.order import ByLength
+from vlm_ft.training.order import ByLength, computed
 from vlm_ft.training.plan import Cost
 
 GIB = 2**30
@@ -124,10 +124,11 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
     before = peak_memory()
     try:
         with master_weights(model, settings.precision):
-            shortest, *timed = _batches(train.order(settings))
-            if not torch.cuda.is_available():
-                _check_longest(model, train, settings, shortest, timed[0], timed[1])
-            steps, forwards = _timed(model, train, settings, timed)
+            shortest, longest, *typical = _batches(train.order(settings))
+            long = train(longest)
+            if not torch.cuda.is_available() and "input_ids" in long:  # otherwise, answers are yet to be sampled
+                _check_longest(model, train, settings, train(shortest), train(typical[0]), long)
+            steps, forwards = _timed(model, train, settings, long, typical)
             added = moment_bytes(model)
     except torch.OutOfMemoryError as error:
         problem = f"{settings.batch_size} rows do not fit into the GPU's memory"
@@ -142,23 +143,13 @@ def measure(model: nn.Module, train: Collator, tune: Collator | None, settings: 
 
 
 def _check_longest(
-    model: nn.Module,
-    train: Collator,
-    settings: Training,
-    shortest: Sequence[int],
-    longest: Sequence[int],
-    typical: Sequence[int],
+    model: nn.Module, train: Collator, settings: Training, short: Batch, usual: Batch, long: Batch
 ) -> None:
     """Raise `RecipeError` if the longest batch would not fit into a CPU's memory.
 
-    What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how. A
-    batch of prompts whose answers are yet to be sampled is not checked.
+    What the backward pass needs grows linearly with a batch's positions; the shortest and a typical batch show how.
     """
     model.train()
-    short = train([{"index": case} for case in shortest])
-    if "input_ids" not in short:
-        return
-    usual, long = (train([{"index": case} for case in batch]) for batch in (typical, longest))
     needed = list[int]()
     with torch.random.fork_rng():
         for batch in (short, usual):
@@ -177,10 +168,8 @@ def _check_longest(
 
 
 def _positions(batch: Batch) -> int:
-    """The positions that a batch's pass computes: a prefix that its rows share counts once."""
     rows, width = batch["input_ids"].shape
-    shared = batch.get(SHARED, 0)
-    return int(shared + rows * (width - shared))
+    return computed(rows, width, int(batch.get(SHARED, 0)))
 
 
 @contextmanager
@@ -198,24 +187,26 @@ def saved_for_backward() -> Iterator[dict[int, int]]:
 
 
 def _timed(
-    model: nn.Module, train: Collator, settings: Training, batches: Sequence[Sequence[int]]
+    model: nn.Module, train: Collator, settings: Training, longest: Batch, typical: Sequence[Sequence[int]]
 ) -> tuple[list[float], list[float]]:
-    """The seconds of each step and of each forward pass, without the first step, which warms up."""
+    """The seconds of each step on typical batches and of each of its forward passes, after a step on the longest."""
     model.train()
     steps: list[float] = []
     forwards: list[float] = []
     with torch.random.fork_rng():
-        for batch in batches:
-            features = [{"index": case} for case in batch]
-            began = time.perf_counter()
+        for _ in range(settings.accumulate):
+            batch_loss(model, train, longest, settings.precision).backward()  # type: ignore[no-untyped-call]
+        model.zero_grad(set_to_none=True)
+        for cases in typical:
+            began = _now()
             for _ in range(settings.accumulate):
                 started = time.perf_counter()
-                loss = batch_loss(model, train, train(features), settings.precision)
+                loss = batch_loss(model, train, train(cases), settings.precision)
                 forwards.append(_now() - started)
                 loss.backward()  # type: ignore[no-untyped-call]
             steps.append(_now() - began)
             model.zero_grad(set_to_none=True)
-    return steps[1:], forwards[settings.accumulate :]
+    return steps, forwards
 
 
 def _batches(order: ByLength) -> list[list[int]]:

@@ -59,15 +59,7 @@ def train(
             if difference := run.record_versions():
                 console.print(f"  note: {difference}", style="yellow", markup=False)
         announce(recipe, prepared, console)
-        began = time.monotonic()
-        _begin(prepared, recipe, run, fit=prepared.method.compares_weights or not (resume and run.checkpoint))
-        spent = time.monotonic() - began
-        filler = Filler(prepared, recipe, run.bank)
-        schedule = _plan(recipe, prepared, filler, run, resume, spent, console)
-        began = time.monotonic()
-        if schedule.views:
-            filler.fill(schedule.views, console)
-        spent += time.monotonic() - began
+        schedule, spent = _begin(recipe, prepared, run, resume, console)
     try:
         folder, seen, history = _run_trainer(recipe, prepared, schedule, run, resume, console)
     except KeyboardInterrupt:
@@ -78,7 +70,7 @@ def train(
         return folder
     probe, conversation = prepared.train.rows(0)[0], prepared.conversation
     fresh, card = prepared.fresh, _card(recipe, prepared, folder, history)
-    del prepared, filler  # a second copy of the base is loaded next
+    del prepared  # a second copy of the base is loaded next
     proof = verify(seen, folder, conversation, probe, fresh())
     card.model_copy(update={"training": {**card.training, **asdict(proof)}}).write(folder)
     (folder / README).write_text(model_card(card), encoding="utf-8")
@@ -88,15 +80,22 @@ def train(
     return folder
 
 
-def _begin(prepared: Prepared, recipe: Recipe, run: Run, *, fit: bool) -> None:
-    """Compute what a run needs before step 0. `fit`: whether to fit a new projector to the training set."""
-    if fit:
+def _begin(recipe: Recipe, prepared: Prepared, run: Run, resume: bool, console: Console) -> tuple[Plan, float]:
+    """Compute what a run needs before step 0. Returns the plan, and the seconds that all but the rehearsal took."""
+    began, method = time.monotonic(), prepared.method
+    if method.compares_weights or not (resume and run.checkpoint):
         initialise_projector(prepared.attached, prepared.base, prepared.dataset.form, prepared.dataset.cases["train"])
-    prepared.method.begin(prepared.base, prepared.conversation)
-    if prepared.method.compares:
+    method.begin(prepared.base, prepared.conversation)
+    if method.compares:
         collators = [prepared.train, *([prepared.tune] if prepared.tune else [])]
         settings = recipe.training
         set_references(prepared.attached.model, collators, settings.batch_size, settings.precision, run.references)
+    spent, filler = time.monotonic() - began, Filler(prepared, recipe, run.bank)
+    schedule = _plan(recipe, prepared, filler, run, resume, spent, console)
+    began = time.monotonic()
+    if schedule.views:
+        filler.fill(schedule.views, console)
+    return schedule, spent + time.monotonic() - began
 
 
 def _run_trainer(

@@ -163,8 +163,7 @@ class Collators:
 
     def __call__(self, features: Sequence[dict[str, Any]]) -> Batch:
         """Collate a batch, whose rows all have the same role."""
-        cases = [{"index": index} for feature in features for index in feature["cases"]]
-        return self.by_role[features[0]["training"]](cases)
+        return self.by_role[features[0]["training"]]([index for feature in features for index in feature["cases"]])
 
 
 class Indices(Dataset[dict[str, Any]]):

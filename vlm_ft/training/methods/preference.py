@@ -69,8 +69,8 @@ class KTO(Judged):
 
     def arranged(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """Each case with replies, plus a reply of the next case, without a verdict."""
-        judged = [case for case in cases if case.replies]
-        following = [*judged[1:], *judged[:1]]
+        judged = super().arranged(cases)
+        following = (*judged[1:], *judged[:1])
         return tuple(
             replace(case, replies=(*case.replies, Reply(other.replies[0].values, None)))
             for case, other in zip(judged, following, strict=True)
