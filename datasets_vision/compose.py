@@ -65,9 +65,9 @@ def compose(
         raise DataError("compose", f"invalid scale range {scale[0]} to {scale[1]}", remedy)
     if min(size) < _MIN_SIDE or size[0] * size[1] > MAX_PIXELS:
         remedy = f"give sides of at least {_MIN_SIDE}, and at most {MAX_PIXELS} pixels in all"
-        raise DataError("compose", f"a scene of {size[0]}x{size[1]}", remedy)
+        raise DataError("compose", f"the scene size {size[0]}x{size[1]} is out of range", remedy)
     if seed < 0:
-        raise DataError("compose", f"seed {seed}", "give 0 or more")
+        raise DataError("compose", f"seed {seed} is negative", "give 0 or more")
     grounds = _backgrounds(usable, seed)
     for index in range(count):
         yield _scene(usable, grounds, size, photos, scale, np.random.default_rng((seed, index)))

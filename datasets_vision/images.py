@@ -60,7 +60,7 @@ def image_size(picture: Picture) -> tuple[int, int]:
     else:
         with _header(view.path) as image:
             width, height = image.size
-            if image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8):  # Pillow turns TIFFs by itself
+            if image.format != "TIFF" and exif_orientation(image) in (5, 6, 7, 8):  # Pillow rotates TIFFs itself
                 width, height = height, width
     left, top, right, bottom = _crop(view, width, height)
     return right - left, bottom - top

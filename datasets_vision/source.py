@@ -165,7 +165,7 @@ def _check_path(path: Path) -> None:
 
 def _nothing_usable(source: Source, set_aside: int, first: SetAside | None) -> DataError:
     if first is None and source.format is not None and not FORMATS[source.format].matches(source.path):
-        problem = f"nothing in the format {source.format}"
+        problem = f"contains nothing in the format {source.format}"
         return DataError(source.path, problem, "correct the format, or leave it out to detect it")
     if first is None:
         return DataError(source.path, "nothing to read", "give a source with at least one labelled item")

@@ -118,7 +118,7 @@ def _on_field(name: str, prediction: Prediction) -> str:
     if entry.decision == "ask a person" and entry.reason != prediction.reason:
         return f'<p class="rest"><strong>Ask a person.</strong> {escape(entry.reason or "")}.</p>'
     if entry.decision == "answer" and prediction.decision == "ask a person":
-        return '<p class="rest">Sure enough by itself.</p>'
+        return '<p class="rest">Sure enough on its own.</p>'
     return ""
 
 

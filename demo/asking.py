@@ -88,7 +88,7 @@ def _of_pdf(pdf: str, text: str) -> tuple[list[Question], str]:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The answers, the decoded photos of the first one, and a remark; or a message, as HTML, why there are none."""
+    """The answers, the decoded photos of the first one, and a remark; or an HTML message that says why not."""
 
     answers: tuple[Answered, ...] = ()
     photos: tuple[Image, ...] = ()

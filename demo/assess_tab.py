@@ -150,7 +150,7 @@ def _text_label(card: Card) -> str:
 
 
 def _usual(card: Card) -> str:
-    """What several photos are to this adapter, unless the user says otherwise: a case if it has learned from such."""
+    """How this adapter treats several photos by default: as one case if it was trained on cases of several."""
     several = numbers_photos(card.form) if card.most_photos is None else card.most_photos > 1
     return ONE_CASE if several else APART
 

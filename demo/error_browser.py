@@ -68,7 +68,7 @@ def is_flag(evaluation: Evaluation, field: str) -> bool:
 
 
 def threshold_now(form: Form, flag: str) -> float:
-    """The probability above which the adapter rejects at present."""
+    """The probability above which the adapter currently rejects."""
     threshold = form.thresholds.get(flag, 0.5)
     return threshold if positive_of(form, flag) == "true" else 1 - threshold
 

@@ -50,7 +50,7 @@ def opened(card: Card, files: Sequence[str]) -> tuple[Image, ...]:
 def require_kept(files: Iterable[str]) -> None:
     """Raise `DataError` if an upload was deleted meanwhile."""
     if not all(Path(file).is_file() for file in files):
-        raise DataError("", "The app deletes photos and PDFs an hour after they were uploaded", "upload them again")
+        raise DataError("", "The app deletes photos and PDFs an hour after upload", "upload them again")
 
 
 def caption(file: str, photo: Image) -> str:

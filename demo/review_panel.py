@@ -153,7 +153,7 @@ def _headers(kind: Items) -> list[str]:
 
 
 def _widths(kind: Items) -> list[str]:
-    """The widths of the columns, in which no word of a heading and no option is broken."""
+    """Column widths that break no option and no word of a heading."""
     parts = [(part, part.kind.options or () if isinstance(part.kind, Choice) else ()) for part in kind.fields]
     return [
         column_width([*header.split(), *options])

@@ -28,7 +28,7 @@ from .markup import framed, section
 PROPOSED, BEST = "", ""
 EMPTY = framed('<p class="rest">What was read, the checks and the cost of training appear here.</p>')
 
-TRAINING = framed('<p class="rest">In training. The curve is drawn anew as losses are logged; see also the log.</p>')
+TRAINING = framed('<p class="rest">Training. The curve is updated as losses are logged; see also the log.</p>')
 TRAINED = framed('<p class="rest">Trained. To serve it, choose and compare it on the Adapters tab.</p>')
 
 
@@ -139,8 +139,9 @@ def _picture(shown: gr.Image, file: Path, label: str) -> Any:
 
 
 def _queued(job: Job) -> str:
-    """Why a job does not begin."""
-    return framed(f'<p class="rest">Queued: {escape(job.waits or "it begins when the jobs before it have ended")}.</p>')
+    """Why a job has not started."""
+    reason = job.waits or "it starts when the jobs before it have finished"
+    return framed(f'<p class="rest">Queued: {escape(reason)}.</p>')
 
 
 def _failed(log: str) -> str:

@@ -29,7 +29,7 @@ def title(name: str) -> str:
 
 
 def column_width(texts: Iterable[str]) -> str:
-    """The width of a column in which none of these texts is broken, unless they are long."""
+    """A column width that breaks none of these texts, unless they are long."""
     return f"{10 * min(max(map(len, texts), default=0), MAX_COLUMN) + 40}px"
 
 

@@ -184,7 +184,7 @@ class Training(_Section):
     max_steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(default=8, ge=1)
     batch_by: Literal["rows", "tokens"] = Field(
-        default="rows", description="what batches have about equally many of; with tokens, batch_size is the mean"
+        default="rows", description="what each batch has about the same number of; with tokens, batch_size is the mean"
     )
     accumulate: int = Field(default=1, ge=1)
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -198,9 +198,7 @@ class Training(_Section):
     workers: int | None = Field(
         default=None, ge=0, description="processes that decode and augment; None: half the cores, four at most"
     )
-    balance: bool = Field(
-        default=False, description="visit rare options more often than they occur, by square-root sampling"
-    )
+    balance: bool = Field(default=False, description="oversample rare options (square-root sampling)")
     evaluations: int = Field(default=8, ge=1, description="on `tune`, per run")
     patience: int | None = Field(
         default=None, ge=1, description="evaluations without a lower `tune` loss before stopping"

@@ -147,7 +147,7 @@ class Registry:
         return version
 
     def roll_back(self, name: str, *, by: str | None = None, over: int | None = None) -> Version:
-        """Make the version that was current before the current one current again.
+        """Make the previously current version current again.
 
         `over`: the one to go back from. Raises `AdapterError` if another one is current, or if there was none before.
         """

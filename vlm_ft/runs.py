@@ -215,7 +215,7 @@ class Run:
 
 
 def versions() -> dict[str, str]:
-    """The versions of Python and of the libraries on which the result of a training depends."""
+    """The versions of Python and of the libraries on which the result of training depends."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in LIBRARIES}
 
 

@@ -38,7 +38,7 @@ def write_set(domain: str, folder: Path, count: int, seed: int, size: int | None
     if count < 1:
         raise DataError(place, f"{count} items", "give at least 1")
     if seed < 0:
-        raise DataError(place, f"seed {seed}", "give 0 or more")
+        raise DataError(place, f"seed {seed} is negative", "give 0 or more")
     if size is not None and size > MAX_SIDE:
         raise DataError(place, f"{size} pixels per side", f"give at most {MAX_SIDE}")
     marker: dict[str, Any] = {"domain": domain, "count": count, "seed": seed}

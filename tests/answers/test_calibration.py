@@ -135,7 +135,7 @@ def test_a_model_that_wanted_to_say_something_else_goes_to_a_person(usual: float
     served, flagged = (with_confidence(FORM, answer, found) for answer in legal_answers(usual, low))
     assert served.decision == "answer"
     assert flagged.decision == "ask a person"
-    assert flagged.reason.startswith(f"ok: the model gave only {low:.1%} to what the form allows")
+    assert flagged.reason.startswith(f"ok: the model gave only {low:.1%} of its probability to what the form allows")
 
 
 def test_answers_that_are_withheld_for_their_legal_probability_do_not_count_for_the_bound() -> None:

@@ -65,7 +65,9 @@ def test_the_interval_agrees_with_scipy() -> None:
 def test_five_of_five_correct_is_not_certain() -> None:
     truths = [{"kind": "dent"}] * 5
     answers = [Prediction(fields={"kind": FieldValue("dent")})] * 5
-    for metric in measure(form_of(kind=Choice(options=("dent", "pit"))), truths, answers):
+    metrics = measure(form_of(kind=Choice(options=("dent", "pit"))), truths, answers)
+    assert {metric.field for metric in metrics} == {"", "kind"}
+    for metric in metrics:
         assert (metric.low, metric.high) == (pytest.approx(0.566, abs=1e-3), 1)
 
 

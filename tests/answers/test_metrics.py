@@ -82,7 +82,9 @@ def task_rows(task: Task) -> tuple[Form, list[Values]]:
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_perfect_answers_get_the_best_figures(task: Task) -> None:
     form, truths = task_rows(task)
-    for metric in measure(form, truths, [answered(truth) for truth in truths]):
+    metrics = measure(form, truths, [answered(truth) for truth in truths])
+    assert {metric.field for metric in metrics} == {"", *form.names}
+    for metric in metrics:
         best = 0.0 if metric.name in LOWER_IS_BETTER else 1.0
         assert metric.value == best, metric
         assert metric.low < metric.high, metric  # two examples say little
@@ -91,7 +93,9 @@ def test_perfect_answers_get_the_best_figures(task: Task) -> None:
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)
 def test_failed_answers_get_no_credit(task: Task) -> None:
     form, truths = task_rows(task)
-    for metric in measure(form, truths, [Prediction.failed("broken")] * len(truths)):
+    metrics = measure(form, truths, [Prediction.failed("broken")] * len(truths))
+    assert {metric.field for metric in metrics} == {"", *form.names}
+    for metric in metrics:
         assert metric.value > 0 if metric.name in LOWER_IS_BETTER else metric.value == 0, metric
 
 
@@ -105,7 +109,8 @@ def test_every_kind_has_figures_and_perfect_answers_score_one() -> None:
 
 def test_failures_are_wrong_even_if_there_is_nothing_to_find() -> None:
     metrics = measure(form_of(found=FOUND), [{"found": []}] * 3, [Prediction.failed("broken")] * 3)
-    assert all(metric.value == 0 for metric in metrics)
+    assert {metric.field for metric in metrics} == {"", "found"}
+    assert {metric.value for metric in metrics} == {0}
 
 
 def test_a_failed_number_gets_the_largest_error() -> None:

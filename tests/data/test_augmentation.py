@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,7 +85,10 @@ def test_flips_are_refused_if_free_text_about_an_image_names_a_side(turns, note,
 def test_texts_without_images_are_not_checked():
     example = Example("a", turns=(Turn("user", "The left wing."),))
     check_augmentation("flips", FORM, [(example, {"kind": "dent", "note": "left"})])
-    check_augmentation("flips", PLAIN, [(PHOTO, {"kind": "dent"}), (example, {"note": "left"})])
+    cases = [(PHOTO, {"kind": "dent"}), (example, {"note": "left"})]
+    check_augmentation("flips", PLAIN, cases)
+    with pytest.raises(DataError, match="its text"):
+        check_augmentation("flips", PLAIN, [(replace(case, images=PHOTO.images), values) for case, values in cases])
 
 
 def test_an_unknown_preset_is_reported_before_any_image_is_read():

@@ -215,7 +215,9 @@ def test_rows_are_reproducible_and_independent(tmp_path: Path, domain):
 
 @pytest.mark.parametrize("domain", WRITTEN)
 def test_rows_are_whole_sentences_with_every_slot_filled(domain):
-    for row in DOMAINS[domain].rows(60, 2):
+    rows = list(DOMAINS[domain].rows(60, 2))
+    assert len(rows) == 60
+    for row in rows:
         text = json.dumps(row)
         assert "{" not in text[1:].replace('{"role"', "")
         assert all(row.values())

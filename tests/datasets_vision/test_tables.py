@@ -120,7 +120,7 @@ def test_a_bad_table_is_an_error_alone_and_set_aside_among_others(tmp_path, cont
     (tmp_path / "set/good.csv").write_text("text,label\na,b\n")
     found = read(Source(path=tmp_path / "set"))
     assert len(found.examples) == 1
-    assert all(item.place == str(path) for item in found.set_aside)
+    assert [item.place for item in found.set_aside] == [str(path)] * (says != "nothing to read")
 
 
 def test_the_template_shows_columns_and_the_folder(tmp_path):

@@ -86,8 +86,8 @@ def test_the_rest_of_the_batch_does_not_change_an_answer(name: str, bare: Callab
         assert answer.values == alone.values
         for name_of, entry in answer.fields.items():
             other = alone.fields[name_of].distribution
-            if entry.distribution is not None and other is not None:
-                assert dict(entry.distribution) == pytest.approx(dict(other), abs=1e-5)
+            assert (entry.distribution is None) == (other is None)
+            assert dict(entry.distribution or {}) == pytest.approx(dict(other or {}), abs=1e-5)
 
 
 def test_a_form_with_one_possible_answer_is_batched_with_others(bare: Callable[[str], Engine]) -> None:

@@ -177,7 +177,7 @@ def test_a_photo_that_has_since_been_deleted_has_to_be_uploaded_again(known: Any
     photo.unlink()
     _, html, answered = assess(known, "plates", [str(photo)], None)
     assert answered is None
-    assert "deletes photos and PDFs an hour after they were uploaded; upload them again" in html
+    assert "deletes photos and PDFs an hour after upload; upload them again" in html
 
 
 def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
@@ -192,7 +192,7 @@ def test_a_text_that_is_too_long_is_refused(known: Any) -> None:
 def test_a_user_is_asked_to_retry_while_no_process_can_decode_photos(known: Any, photo: Path) -> None:
     images, html, answered = assess(known, "plates", [str(photo)], "")
     assert (images, answered, known.asked) == ([], None, [])
-    assert "</strong> photos: no process can decode them at present; retry later" in html
+    assert "</strong> photos: no process is available to decode them; retry later" in html
 
 
 @pytest.mark.parametrize("asked", [assess, compare])

@@ -69,7 +69,7 @@ def test_a_job_says_what_it_waits_for(work: Workplace, kind: Kind, out: str) -> 
     with work.jobs.preparing() as place:
         job = work.jobs.submit(place, kind, "a job", [], out, None)
     panel, *_ = _shown(work, Mock(), job.id)
-    assert "Queued: it begins when the jobs before it have ended." in panel
+    assert "Queued: it starts when the jobs before it have finished." in panel
     work.jobs._waits[job.id] = "needs about 5.0 GB of memory; 1.0 of 8.0 GB are free"
     assert "queued: needs about 5.0 GB of memory; 1.0 of 8.0 GB are free" in states(work)
     panel, *_ = _shown(work, Mock(), job.id)

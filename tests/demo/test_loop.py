@@ -149,7 +149,7 @@ def test_a_folder_is_scored(page: Any, work: Workplace, drawings: Path) -> None:
     page.get_by_role("tab", name="Batch").click()
     page.get_by_label("Or a folder on the server").fill("nowhere")
     page.get_by_role("button", name="Score", exact=True).click()
-    page.get_by_text("no folder 'nowhere' below the service's root").first.wait_for()
+    page.get_by_text("no folder 'nowhere' under the service's root").first.wait_for()
     score(page, work, drawings)
     page.get_by_text("scene_00000.png").locator("visible=true").first.wait_for(timeout=PATIENCE)
     page.locator(".stem").filter(has_text="scores").wait_for()

@@ -265,7 +265,7 @@ def in_training(page: Any) -> None:
     tab(page, "Train")
     page.get_by_label("Job", exact=True).locator("visible=true").click()
     page.get_by_role("option", name="castings: set.zip (train, running)").click()
-    page.get_by_text("In training.").wait_for()
+    page.get_by_text("Training. The curve").wait_for()
     page.get_by_text("Loss by step").wait_for()
 
 

@@ -70,7 +70,7 @@ def test_a_job_that_fails_says_why(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "says"), [("running", "In training"), ("done", "on the Adapters tab"), ("failed", "full")]
+    ("state", "says"), [("running", "Training. The curve"), ("done", "on the Adapters tab"), ("failed", "full")]
 )
 def test_the_losses_of_a_training_are_shown_from_its_first_steps_on(tmp_path: Path, state: str, says: str) -> None:
     run = tmp_path / "1" / "run"

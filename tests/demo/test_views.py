@@ -228,7 +228,7 @@ def test_each_field_says_what_its_own_decision_adds() -> None:
         }
     )
     asked = Markup(answer_view(card, answer.doubted("passed: 70% sure, 0.66 for the whole answer"))).text
-    assert "Sure enough by itself." in asked
+    assert "Sure enough on its own." in asked
     assert "Ask a person. 70% sure." in asked
     strange = Markup(answer_view(card, answer.doubted("70% sure"))).text
     assert "Ask a person" not in strange  # the banner above says it once

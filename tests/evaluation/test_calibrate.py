@@ -51,7 +51,7 @@ def test_a_run_is_calibrated_and_asks_a_person(
         text = (report / name).read_text(encoding="utf-8")
         assert "How sure it is" in text
         assert "answered without a person" in text
-        assert "kind by itself" in text
+        assert "kind on its own" in text
     assert found.sureness.unaided is not None
     assert found.sureness.unaided.answered.value == 0
     assert found.sureness.unaided_fields["kind"].answered.value == 0

@@ -53,6 +53,7 @@ def test_true_probabilities_stay_in_the_band_and_others_leave_it() -> None:
     for heat, within in ((1.0, True), (4.0, False)):
         truths, answers = drawn(1500, heat)
         found = sureness_of(FORM, truths, [""] * 1500, {"adapter": answers}, None, "adapter")
+        assert [entry.field for entry in found.reliability] == ["ok", "kind"]
         for entry in found.reliability:
             assert (entry.ece.value <= entry.band) == within
             assert entry.ece.low <= entry.ece.value <= entry.ece.high

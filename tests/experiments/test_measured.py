@@ -38,6 +38,7 @@ def test_recorded_figures_are_those_of_the_listed_commands(monkeypatch: pytest.M
 
 def test_every_recipe_on_a_public_set_is_listed() -> None:
     public = {name for name in shipped() if "${VLM_FT_DATA" in (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")}
+    assert "steel_surface_voc" in public
     assert public <= {entry.recipe for entry in listed_recipes()}
 
 
@@ -66,8 +67,7 @@ def test_a_recipe_is_listed_after_those_that_it_begins_with() -> None:
 
 def test_every_way_of_measuring_is_a_command_that_records() -> None:
     for entry in listed_recipes():
-        for arguments in entry.commands(Path("runs"), RESULTS):
-            command = parsed(shlex.join(["vlm-ft", *arguments]))
+        *_, command = (parsed(shlex.join(["vlm-ft", *each])) for each in entry.commands(Path("runs"), RESULTS))
         assert command.name == entry.kind
         assert command.values["results"] == RESULTS
 

@@ -17,8 +17,9 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 
 
 def alike(some: Sequence[Prediction], others: Sequence[Prediction]) -> bool:
-    """Whether the predictions are pairwise the same."""
-    return len(some) == len(others) and all(_same(*pair) for pair in zip(some, others, strict=True))
+    """Whether the predictions are pairwise the same, and at least one of them answers."""
+    answered = any(prediction.error is None for prediction in some)
+    return answered and len(some) == len(others) and all(_same(*pair) for pair in zip(some, others, strict=True))
 
 
 def altered(folder: Path, to: Path) -> Path:

@@ -77,7 +77,7 @@ def test_a_client_is_asked_to_retry_while_no_process_can_decode_photos(client: T
     found = client.post("/v1/assess", data={"adapter": "trial"}, files={"photos": ("a.jpg", photo())})
     assert found.status_code == 429
     assert found.json()["error"] == {
-        "message": "photos: no process can decode them at present; retry later",
+        "message": "photos: no process is available to decode them; retry later",
         "type": "busy",
     }
     assert int(found.headers["Retry-After"]) > 0

@@ -161,7 +161,11 @@ def test_the_peak_of_earlier_work_does_not_stop_a_run(
     recipe = recipe_of("fast_vlm")
     prepared = prepare(recipe)
     monkeypatch.setattr(rehearse, "peak_memory", lambda: 2**60)
-    rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    cost = rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
+    assert cost.step > 0
+    monkeypatch.setattr(rehearse, "peak_memory", iter([0, 2**60]).__next__)
+    with pytest.raises(RecipeError, match="a step takes"):
+        rehearse.measure(prepared.attached.model, prepared.train, prepared.tune, recipe.training)
 
 
 def test_a_run_does_not_resume_with_a_damaged_plan(

@@ -124,5 +124,6 @@ def test_recomputed_activations_give_the_same_gradients(base: str, recipe_of: Re
         model = prepared.attached.model.train()
         prepared.method.loss(model, prepared.train([0, 1]), None).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
+    assert any(gradient is not None and gradient.any() for gradient in gradients[0].values())
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-6)

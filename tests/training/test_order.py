@@ -169,6 +169,7 @@ def test_the_seed_and_the_epoch_determine_the_order() -> None:
 
 def test_cases_of_equal_length_are_mixed() -> None:
     batches = ByLength([(5, 1)] * 160, 16, seed=0).batches()
+    assert len(batches) == 10
     assert all(max(Counter(case // 16 for case in batch).values()) < 8 for batch in batches)
 
 

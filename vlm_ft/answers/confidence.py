@@ -151,7 +151,7 @@ def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
     """The prediction with calibrated distributions, and with the decisions that the bounds allow.
 
-    A prediction that is already left to a person, for what it is about, stays so in every field.
+    A prediction that is left to a person because of its input stays so in every field.
     """
     if confidence is None or prediction.error is not None:
         return prediction
@@ -179,5 +179,5 @@ def _doubt(names: Sequence[str], prediction: Prediction, bound: Bound, least: fl
         return f"{unsure}: {fields[unsure].probability:.0%} sure{whole}, below {bound.threshold:.2f}"
     legal, field = least_legal(names, prediction)
     if legal < least:
-        return f"{field}: the model gave only {legal:.1%} to what the form allows, below {least:.1%}"
+        return f"{field}: the model gave only {legal:.1%} of its probability to what the form allows, below {least:.1%}"
     return ""

@@ -139,7 +139,7 @@ class Form(Strict):
         """The supervised answer: compact JSON in the form's order. Raises `FormError` if the values do not fit."""
         missing = [name for name in self.names if name not in values]
         if missing:
-            raise FormError("answer", f"lacks {', '.join(missing)}", "narrow the form to the fields that are observed")
+            raise FormError("answer", f"lacks {', '.join(missing)}", "narrow the form to the observed fields")
         ordered = _ordered(self.fields, values)
         return json.dumps(self.check(ordered), separators=(",", ":"), ensure_ascii=False)
 

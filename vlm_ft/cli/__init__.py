@@ -130,7 +130,7 @@ def evaluate(
     """Compare an adapter with its rivals on `test`.
 
     Writes a report as JSON, Markdown and HTML. The bare base is one of the rivals. For a reward model, reports only how
-    often it prefers the better reply of a pair; for an adapter trained with DPO, this too.
+    often it prefers the better reply of a pair; for an adapter trained with DPO, reports this, too.
     """
     from vlm_ft.adapters import read_card
     from vlm_ft.evaluation.pairs import evaluate_pairs

@@ -18,7 +18,7 @@ app = typer.Typer(help="Obtain or assemble base models.", no_args_is_help=True)
 def base_get(name: Annotated[Literal["compact"], typer.Argument(help="the default base")]) -> None:
     """Download and assemble the default base.
 
-    Prints its folder in the cache. Does nothing else if it is already there.
+    Prints its folder in the cache. If it is already there, does nothing else.
     """
     from vlm_ft.bases.compact import compact_folder
 
@@ -49,7 +49,7 @@ def base_families() -> None:
 
     prompt once: the constant part of a prompt is computed once, not for every row. rows together: a batch answers
     several rows at once. towers mixed: a batch may mix adapters that trained the tower. bank: a frozen tower's results
-    can be kept during training, and shared by adapters that look at one photo; partly: only if the projector is frozen
+    can be kept during training, and shared by adapters that see the same photo; partly: only if the projector is frozen
     too.
     """
     from rich.console import Console

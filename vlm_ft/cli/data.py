@@ -44,7 +44,7 @@ def data_check(
 ) -> None:
     """Check for broken files, leaks and contradictions.
 
-    Exit code 1: there are errors, which would stop training.
+    Exit code 1: it found errors, which would stop training.
     """
     from vlm_ft.data.checks import check
     from vlm_ft.data.checks.report import print_report, write
@@ -95,7 +95,7 @@ def data_sets(
     root: Annotated[Path, typer.Argument(help="a folder of data sets, with an optional manifest.json")],
     reasons: Annotated[int, typer.Option(min=0, help="number of reasons to show for each set")] = 3,
 ) -> None:
-    """List every data set below a folder.
+    """List every data set in a folder.
 
     A Markdown table: format, items, what was set aside and why. Exit code 1: a set differs from its manifest.
     """
@@ -195,7 +195,7 @@ def data_deidentify(
     source: Annotated[Path, typer.Argument(help="a DICOM file, or a folder of them")],
     out: Annotated[Path, typer.Argument(help="a folder for the copies")],
     dates: Annotated[
-        Dates, typer.Option(help="shift: by a number of days for each patient that only the key reveals")
+        Dates, typer.Option(help="shift: by a secret number of days per patient, which only the key reveals")
     ] = ("remove"),
     key: Annotated[
         Path | None, typer.Option(help="the key file of the pseudonyms, to be stored elsewhere [default: OUT.key]")
@@ -203,7 +203,7 @@ def data_deidentify(
 ) -> None:
     """Copy DICOM files without names, dates and UIDs.
 
-    Text in the pixels is not removed, but reported.
+    Text in the pixels is reported, not removed.
 
     Exit code 0: every file was copied, 1: some were not, 3: all were, but some images must be checked.
     """

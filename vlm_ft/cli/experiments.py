@@ -1,4 +1,4 @@
-"""The commands that compare the results of several trainings or timings."""
+"""The commands that compare the results of several training runs or timings."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def crossval(
 def compare_sft(
     recipe: RecipeName,
     out: Annotated[Path, typer.Option("--out", help="a folder for all runs")],
-    seeds: Annotated[int, typer.Option(min=2, help="trainings of each kind, each with its own seed")] = 3,
+    seeds: Annotated[int, typer.Option(min=2, help="runs of each kind, each with its own seed")] = 3,
     settings: Set = None,
     results: Results = None,
 ) -> None:
@@ -93,7 +93,7 @@ def results(
     """Measure the shipped recipes next to their rivals.
 
     Takes hours on two cores. Runs each command that recipes/benchmarks/measured.yaml implies, unless its figures are
-    already recorded; a second call continues where it stopped. The data sets must be under VLM_FT_DATA.
+    already recorded; a second call continues where the first stopped. The data sets must be under VLM_FT_DATA.
     """
     from vlm_ft.experiments.measured import measure_recipes
 
@@ -176,8 +176,8 @@ def benchmark(
         typer.Option(
             "--only",
             help="train: time only the steps of intents, intents-others (against LLaMA-Factory and ms-swift), photos, "
-            "pairs (DPO) or answers (GRPO), or the way to a score: intents-score or waste-score [default: all that the "
-            "base has]",
+            "pairs (DPO) or answers (GRPO), or the time to a score: intents-score or waste-score [default: all that "
+            "the base has]",
         ),
     ] = None,
     rounds: Annotated[
@@ -204,8 +204,8 @@ def benchmark(
     """Time answers, training steps or the HTTP service.
 
     Answers are compared with those of transformers' `generate` under the same grammar, training with TRL's and, on the
-    base's language model alone, with that of LLaMA-Factory and ms-swift. At the first call, pip installs each of these
-    two in an environment of its own; one that cannot be installed is left out. Both benchmarks need the data sets of
+    base's language model alone, with that of LLaMA-Factory and ms-swift. On the first call, pip installs each of these
+    two in its own environment; one that cannot be installed is left out. Both benchmarks need the data sets of
     the recipes steel_surface_voc and customer_intents_csv; answers also need the drawings of synthetic_car_damage, and
     training the data set of waste_sorting_folders.
     """
@@ -243,7 +243,7 @@ def compare_tiling(
     base: BasePlace = None,
     batch_size: BatchSize = 16,
 ) -> None:
-    """Compare whole photos with tiled ones.
+    """Compare answers about whole photos with those about tiles.
 
     Reports scores on large photos, and recall by the area of objects.
     """

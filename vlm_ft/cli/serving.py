@@ -35,7 +35,7 @@ def demo(
     waiting: Waiting = 16,
     precision: PrecisionOption = "fp32",
 ) -> None:
-    """Serve the app, which answers about photos and texts.
+    """Serve the app, which assesses photos and texts.
 
     Like vlm-ft serve, it also serves /v1/assess and the other addresses that /docs describes, but only on this machine,
     and without tokens.
@@ -71,7 +71,7 @@ def serve(
         Path | None, typer.Option(help="with --registry: accept reviews and jobs, and keep them in this folder")
     ] = None,
     root: Annotated[
-        Path | None, typer.Option(help="with --work: the folder below which jobs may read photos and data")
+        Path | None, typer.Option(help="with --work: the folder under which jobs may read photos and data")
     ] = None,
     host: Annotated[
         str, typer.Option(help="the address to listen on; any but this machine's own requires --tokens")
@@ -79,7 +79,7 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535, help="the port")] = 8000,
     tokens: Annotated[Path | None, typer.Option(help="the file of tokens (see vlm-ft token)")] = None,
     log: Annotated[
-        Path | None, typer.Option(help="append a line per answer to this file, with hashes of the inputs")
+        Path | None, typer.Option(help="append a line for each answer to this file, with hashes of the inputs")
     ] = None,
     app_: Annotated[bool, typer.Option("--app/--no-app", help="also serve the app, at /app")] = True,
     examples: Examples = None,
@@ -87,7 +87,7 @@ def serve(
     memory: Memory = None,
     waiting: Waiting = 16,
     keep_uploads: Annotated[
-        float, typer.Option(min=0, help="with --work: days after a job until what was uploaded for it is deleted")
+        float, typer.Option(min=0, help="with --work: days after a job until its uploads are deleted")
     ] = 7,
     precision: PrecisionOption = "fp32",
 ) -> None:
@@ -165,7 +165,7 @@ def roll_back(
     name: Annotated[str, typer.Argument(help="the adapter's name")],
     registry: RegistryFolder,
 ) -> None:
-    """Serve the version of an adapter that was current before."""
+    """Serve the previous version of an adapter again."""
     from vlm_ft.registry import Registry
 
     version = Registry(registry).roll_back(name)

@@ -108,7 +108,7 @@ def preflight(
     Writes a recipe, what was read, the checks with their pictures, examples, and the dry run with its cost. The same as
     vlm-ft init, vlm-ft data check, vlm-ft data preview and vlm-ft train --dry-run.
 
-    Exit code 3: the checks have found errors, which would stop training.
+    Exit code 3: the checks found errors, which would stop training.
     """
     from vlm_ft.data.proposal import name_of
     from vlm_ft.inference import photo_decoder

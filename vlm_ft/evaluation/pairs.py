@@ -87,7 +87,7 @@ def _scores(run: Run, card: Card, rows: Sequence[Row]) -> Sequence[float]:
 
 
 def _start(run: Run, card: Card) -> Base:
-    """The model with which the training of a run began."""
+    """The model that a run's training started from."""
     if (start := run.recipe.from_adapter) is None:
         return base_of(card, run.adapter, card.base.name)
     folder = adapter_folder(start)

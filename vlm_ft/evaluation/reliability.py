@@ -107,7 +107,7 @@ class Unaided(Strict):
 class Sureness(Strict):
     """All figures about the reliability of one adapter's probabilities.
 
-    `unaided` is about whole answers, None without closed fields; `unaided_fields` about each field by itself, empty if
+    `unaided` is about whole answers, None without closed fields; `unaided_fields` about each field on its own, empty if
     the adapter is not calibrated.
     """
 
@@ -197,7 +197,7 @@ def _unaided(
     right: NDArray[np.bool_],
     clusters: NDArray[np.int64],
 ) -> Unaided:
-    """`known`: whether it can be judged if an answer is `right`."""
+    """`known`: whether an answer can be judged `right` or wrong."""
     let_through = np.array([decision == "answer" for decision in decisions])
     judged = let_through & known
     return Unaided(

@@ -85,7 +85,7 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
         yield f"- {_without_a_person(found.unaided)}."
     if len(found.unaided_fields) > 1:
         yield from (
-            f"- {_inline(name)} by itself: {_without_a_person(it)}." for name, it in found.unaided_fields.items()
+            f"- {_inline(name)} on its own: {_without_a_person(it)}." for name, it in found.unaided_fields.items()
         )
     for curve in found.coverage:
         yield f"- {curve.by}: {_ranged(curve.at_risk)} of these examples could be answered with at most 5 % wrong."

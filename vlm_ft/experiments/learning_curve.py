@@ -263,6 +263,6 @@ def _verdict(entry: FieldCurve) -> str:
 
 def _needed(needed: Needed) -> str:
     if needed.examples is None:
-        return f"{needed.target:g} is beyond what the curve reaches."
+        return f"{needed.target:g} is more than the curve will reach."
     low, high = needed.low or "?", needed.high or "any number"
     return f"{needed.target:g} takes about {needed.examples} examples (80 %: {low} to {high})."

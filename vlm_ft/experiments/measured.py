@@ -27,7 +27,7 @@ class Measured(Strict):
     """How one recipe is measured: by cross-validation, as a learning curve or, by default, on its own test examples.
 
     `goals`: the values to reach, by ``field.metric``; tables show them, and commands do not depend on them.
-    `seeds`: trainings of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
+    `seeds`: runs of each kind in a comparison with continued SFT. `sizes`: the numbers of training examples of a
     learning curve. `run`: the name of the run's folder, by default the recipe's. `foreign`: folders of photos below
     VLM_FT_DATA that the adapter should flag. `base`: whether the bare base is a rival, by default on texts only, since
     `compact` sees nothing before its projector is trained.

@@ -54,7 +54,7 @@ def llamafactory(job: dict[str, Any], clock: Clock) -> None:
 
 
 def swift(job: dict[str, Any], clock: Clock) -> None:
-    """Its pipeline, but for the data set, which is tokenized already; a name is required, but not used."""
+    """Its pipeline, except for the data set, which is already tokenized; a name is required, but not used."""
     from datasets import Dataset
     from swift.arguments import SftArguments
     from swift.pipelines.train.sft import SwiftSft

@@ -1,4 +1,4 @@
-"""Time how long a training takes to reach a score, against TRL in its best configuration, from the same base.
+"""Time how long training takes to reach a score, against TRL in its best configuration, from the same base.
 
 Both learn the same examples in the same number of steps, with one schedule. Ours runs as its recipe says, which
 includes fitting a new projector; TRL learns whole answers. After every few steps, both answer the same test examples by
@@ -67,7 +67,7 @@ class Finish:
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Stops a training once its score is reached, or after `limit` seconds.
+    """Stops training once the score is reached, or after `limit` seconds.
 
     `spent`: seconds of training before the first step. Those of the evaluations do not count.
     """

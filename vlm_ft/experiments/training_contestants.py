@@ -60,7 +60,7 @@ class Times(NamedTuple):
 
 
 def apart(turn: Callable[..., Result], *given: Any) -> Result:
-    """The result of a turn that is taken in a new process."""
+    """The result of a turn taken in a new process."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(turn, *given).result()
 

@@ -89,7 +89,7 @@ class PhotoDecoder:
             return tuple(self._result(pool, photo, future, remedy) for photo, future in each)
         except BrokenProcessPool as error:
             log.warning("the processes that decode photos cannot run: %s", error.__cause__ or error)
-            raise BusyError("photos", "no process can decode them at present", "retry later") from error
+            raise BusyError("photos", "no process is available to decode them", "retry later") from error
         finally:
             for future in waiting:
                 future.cancel()

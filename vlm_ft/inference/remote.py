@@ -79,7 +79,7 @@ class RemoteEngine:
         prediction = Prediction(fields={name: FieldValue(value, sure.get(name)) for name, value in values.items()})
         if card.confidence is None and card.familiar is None and not form.thresholds:
             return prediction
-        return prediction.doubted("the server checks no answer against the adapter's thresholds")
+        return prediction.doubted("answers from the server are not checked against the adapter's thresholds")
 
     def _choice(self, body: dict[str, Any]) -> dict[str, Any]:
         """The server's reply, with the probabilities of its tokens if it gives any."""

@@ -28,7 +28,7 @@ ROUNDING = 1e-6  # of a sum of probabilities that were computed in single precis
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token of the reply: its first byte's number, its bytes, and the probability of each alternative, with it."""
+    """A token of the reply: where its first byte is, its bytes, and the probability of it and each alternative."""
 
     start: int
     text: bytes

@@ -1,4 +1,4 @@
-"""How far scoring is: as a bar or, where there is no terminal, as lines of text; and in a file for other processes."""
+"""The progress of scoring: as a bar or, without a terminal, as lines of text; and in a file for other processes."""
 
 from __future__ import annotations
 

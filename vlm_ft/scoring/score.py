@@ -89,7 +89,7 @@ def score_folder(
     An interrupted run resumes from `<out>.ledger`, whose rows are keyed by relative path and content: an image is
     scored again only if its bytes have changed, and read again only if its file's size or times have. The table
     covers the folder as it is now. With `by_case`, the photos in each subfolder are one case with one row, under that
-    folder's path; a photo directly in `folder` is a case by itself. The ledger is bound to the adapter's card, and to
+    folder's path; a photo directly in `folder` is a case of its own. The ledger is bound to the adapter's card, and to
     its tensors if `adapter_folder` is given. Raises `DataError` for a target that cannot be written, a folder without
     images or a ledger in use, and `AdapterError` for an unknown adapter, one that does not read this kind of input,
     or a ledger of another adapter.

@@ -228,7 +228,7 @@ def _add_error_handlers(api: FastAPI, meter: Meter) -> None:
         if isinstance(error, DataError | FormError) and not _is_server_fault(error):
             return respond(400, error.public(), "invalid_request")
         log.error("%s", error)
-        return respond(503, "this cannot be done at present; the operator's log has the details", "unavailable")
+        return respond(503, "this cannot be done right now; the operator's log has the details", "unavailable")
 
     @api.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:

@@ -14,7 +14,7 @@ from vlm_ft.work.jobs import ENDED, Jobs
 INTERNAL = {"arguments", "out"}
 """What a job's description says only to the service: paths on the server."""
 
-PERIOD = 0.5  # seconds between looks at a job
+PERIOD = 0.5  # seconds between checks of a job
 SILENCE = 15.0  # seconds after which a comment is sent, for proxies that end silent connections
 
 

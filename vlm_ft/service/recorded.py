@@ -72,7 +72,7 @@ class _Handler(RotatingFileHandler):
 class DecisionLog:
     """A file of JSON lines, one per answer, appended and rotated.
 
-    A line has the time, the owner of the token, the case number that the answer has, too, the adapter with
+    A line has the time, the owner of the token, the case number of the answer, the adapter with
     `Attributed.origin`, the SHA-256 of each photo and of the text, and the answer in full. Raises `DataError` if the
     file cannot be written.
     """

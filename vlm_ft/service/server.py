@@ -1,4 +1,4 @@
-"""Run a service until it is told to stop."""
+"""Run a service until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from starlette.routing import Mount
 from vlm_ft.errors import RecipeError
 
 GRACE = 25
-"""Seconds for requests in progress once the service is told to stop; Kubernetes kills after 30."""
+"""Seconds for requests in progress once the service is asked to stop; Kubernetes kills after 30."""
 
 
 FIRST_PORT, PORTS = 7860, 100

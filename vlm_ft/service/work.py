@@ -62,7 +62,7 @@ class ReviewForm(Body):
 
 
 class ScoreForm(Body):
-    """Photos to score: a zip file, or the name of a folder below the service's root."""
+    """Photos to score: a zip file, or the name of a folder under the service's root."""
 
     model_config = example(adapter="mine", folder="monday")
 
@@ -73,7 +73,7 @@ class ScoreForm(Body):
 
 
 class PreflightForm(Body):
-    """New data to read and check: a zip file, or the name of a folder below the service's root."""
+    """New data to read and check: a zip file, or the name of a folder under the service's root."""
 
     model_config = example(name="castings", folder="castings", task="product_defects")
 
@@ -243,7 +243,7 @@ def _add_version_routes(api: FastAPI, predictor: Predictor, work: Workplace) -> 
 
     @api.post("/v1/adapters/{name}/roll-back")
     def roll_back(name: str, over: int | None = None) -> dict[str, int]:
-        """Serve the version that was current before; `over`: the one to go back from, refused if another is current."""
+        """Serve the previously current version; `over`: the one to go back from, refused if another is current."""
         return {"current": work.roll_back(card_of(predictor, name), OWNER.get(), over).number}
 
 

@@ -103,7 +103,7 @@ class StopAtFaults(TrainerCallback):  # type: ignore[misc]
         for key, word in LOSSES.items():
             if not math.isfinite(logs.get(key, 0.0)):
                 problem = f"the {word} is {logs[key]} at step {state.global_step}"
-                remedy = f"lower the rate (now {args.learning_rate:g}) and start again"
+                remedy = f"lower the learning rate (now {args.learning_rate:g}) and start again"
                 raise RecipeError("training.learning_rate", problem, remedy)
         first = state.global_step == args.logging_steps
         if first and logs.get("grad_norm") == 0 and not self.may_be_zero:

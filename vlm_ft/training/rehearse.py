@@ -99,7 +99,7 @@ def check_lengths(method: Method, form: Form, cases: Sequence[Case], ruler: Rule
 
 
 def take_out_undecided(collator: Collator) -> list[SetAside]:
-    """Take the cases out of the collator whose answers have no supervised token, and say which."""
+    """Remove the cases whose answers have no supervised token from the collator, and return them."""
     method, conversation = collator.method, collator.conversation
     kept, aside = list[Case](), list[SetAside]()
     for case in collator.cases:

@@ -142,7 +142,7 @@ def _arguments(settings: Training, plan: Plan, out: Path, *, watched: bool, work
         dataloader_persistent_workers=workers > 0,  # after each fork, the next steps copy all memory that they write to
         ddp_find_unused_parameters=False,
     )
-    arguments._n_gpu = min(arguments.n_gpu, 1)  # `DataParallel` would split batches and part photos from their rows
+    arguments._n_gpu = min(arguments.n_gpu, 1)  # `DataParallel` would split batches and separate photos from their rows
     return arguments
 
 

@@ -100,6 +100,6 @@ def _copy(source: IO[bytes], file: IO[bytes], limit: int) -> int:
     while piece := source.read(1 << 20):
         size += len(piece)
         if size > limit:
-            raise DataError("zip", "unpacks to many times its size", "send photos, each compressed by itself")
+            raise DataError("zip", "unpacks to many times its size", "send photos, each compressed on its own")
         file.write(piece)
     return size

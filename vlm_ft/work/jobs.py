@@ -42,10 +42,10 @@ FILE, LOG = "jobs.sqlite", "log.txt"
 OLD_FILE = "job.json"  # in a job's folder, instead of `FILE`, until version 0.2
 _TABLE = "CREATE TABLE IF NOT EXISTS jobs (id TEXT PRIMARY KEY, state TEXT NOT NULL, job TEXT NOT NULL)"
 ID = re.compile(r"[0-9]{20}-[0-9a-f]{8}")
-PATIENCE = 20  # seconds for a job to end by itself after SIGINT
+PATIENCE = 20  # seconds for a job to end on its own after SIGINT
 LOG_SHOWN = 20_000  # characters of a log that are returned
 LOG_READ = 1 << 16  # bytes of a log that are read at once
-LOOK = 5.0  # seconds between looks at the memory that is free, while a job waits for it
+LOOK = 5.0  # seconds between checks of the free memory that a job waits for
 REFUSED = 3  # the exit code of a command that did its work and found something to check
 
 
@@ -59,7 +59,7 @@ class UnknownJobError(DataError):
 class Job(Strict):
     """One command. `arguments` are those of the command line; `out` is what it writes, within the job's folder.
 
-    `waits` says why a queued job does not begin although no other one runs.
+    `waits` says why a queued job has not started although no other one runs.
     """
 
     id: str

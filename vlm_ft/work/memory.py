@@ -35,7 +35,7 @@ class Need(Strict):
         return cls(memory=peak or PROCESS + base)
 
     def lacking(self) -> str:
-        """Why this machine cannot spare it at present; "" if it can."""
+        """Why this machine cannot spare it now; "" if it can."""
         machine = psutil.virtual_memory()
         if self.memory > machine.available:
             return _reason("memory", self.memory, machine.available, machine.total)

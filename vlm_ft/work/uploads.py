@@ -17,7 +17,7 @@ def delete_old_uploads(work: Workplace) -> None:
     """Delete the uploads of jobs that ended longer than `uploads_kept` ago.
 
     Data on which an adapter was trained stay, since its next version learns from them. Reviews have copies of their
-    photos. A job that was stopped can be continued only as long as its upload is there.
+    photos. A job that was stopped can be resumed only while its upload exists.
     """
     jobs, now = work.jobs.all(), datetime.now(UTC)
     for job in jobs:

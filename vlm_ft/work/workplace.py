@@ -151,7 +151,7 @@ class Workplace:
             return self.jobs.submit(place, "promote", title, arguments, LOG, by, self._need())
 
     def roll_back(self, card: Card, by: str | None, over: int | None = None) -> Version:
-        """Serve the version that was current before. Raises `DataError` if there was none.
+        """Serve the previously current version. Raises `DataError` if there was none.
 
         `over`: the one to go back from; if another one is current, that is an error too.
         """
@@ -196,7 +196,7 @@ def _below(root: Path | None, name: str) -> Path:
     except OSError:  # such as a name that is too long
         found = False
     if not found:
-        raise DataError("folder", f"no folder {name[:80]!r} below the service's root", "give another name")
+        raise DataError("folder", f"no folder {name[:80]!r} under the service's root", "give another name")
     return place
 
 

@@ -163,7 +163,7 @@ class Estimate(Result):
         )
 
     def agreement(self, given: Estimate | None) -> float:
-        """1 if the other's middle is within low and high, less by its relative distance; 0 if not all is priced."""
+        """1 less the relative distance of the other's midpoint from this range; 0 if not all is priced."""
         if given is None or not given.complete:
             return 0.0
         outside = max(self.low - given.middle, given.middle - self.high, 0.0)
