@@ -97,7 +97,9 @@ def test_too_few_examples_certify_nothing_and_the_reason_is_stated() -> None:
     spoilt = certified(np.full(100, 0.9), np.arange(100) % 4 > 0)
     assert spoilt.threshold is None
     assert "25 of the 100 surest answers are wrong" in spoilt.in_words
-    assert "n=41; needs 45, all of them right" in certified(np.full(41, 0.9), np.ones(41, dtype=bool)).in_words
+    assert (
+        "41 examples: it takes 45, all of them right" in certified(np.full(41, 0.9), np.ones(41, dtype=bool)).in_words
+    )
 
 
 def test_examples_of_one_group_count_once() -> None:
@@ -117,7 +119,7 @@ def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
     assert with_confidence(FORM, sure, confidence).decision == "answer"
     asked = with_confidence(FORM, unsure, confidence)
     assert asked.decision == "ask a person"
-    assert asked.reason.startswith("kind: 42% sure")
+    assert asked.reason == "37% sure of the whole answer, below 60%, and only 42% of kind"
     assert asked.fields["kind"].distribution == pytest.approx(tempered({"a": 0.5, "b": 0.3, "c": 0.2}, 2.0))
     none = Confidence(temperatures={}, bound=BOUND.model_copy(update={"threshold": None}))
     assert "not certifiable" in with_confidence(FORM, sure, none).reason
@@ -185,6 +187,18 @@ def test_each_field_has_its_own_bound_and_decision() -> None:
     assert served.fields["ok"].decision == served.decision == "ask a person"
     assert "surest answers are wrong" in (served.fields["ok"].reason or "")
     assert Prediction.from_json(served.to_json()) == served
+
+
+def test_no_field_needs_a_person_if_the_whole_answer_does_not() -> None:
+    confidence = Confidence(
+        temperatures={}, bound=BOUND, bounds={"kind": BOUND, "ok": BOUND.model_copy(update={"threshold": None})}
+    )
+    sure, unsure = (
+        with_confidence(FORM, stating({"a": share, "b": 1 - share, "c": 0.0}, {"true": 0.9, "false": 0.1}), confidence)
+        for share in (0.9, 0.65)
+    )
+    assert [entry.decision for entry in (sure, *sure.fields.values())] == ["answer"] * 3
+    assert [entry.decision for entry in (unsure, *unsure.fields.values())] == ["ask a person", "answer", "ask a person"]
 
 
 def test_an_answer_about_something_unfamiliar_is_left_to_a_person_in_every_field() -> None:

@@ -39,23 +39,24 @@ class Bound(Strict):
     @property
     def in_words(self) -> str:
         """The guarantee, or why there is none."""
-        if self.threshold is None and self.count < self.needed:
-            return f"not certifiable with n={self.count}; needs {self.needed}, all of them right"
         if self.threshold is None:
-            return (
-                f"not certifiable with n={self.count}: {self.wrong} of the {self.answered} surest answers are wrong, "
-                f"too many for a risk of {self.risk:.0%}"
+            missing = (
+                f"it takes {self.needed}, all of them right"
+                if self.count < self.needed
+                else f"{self.wrong} of the {self.answered} surest answers are wrong, too many for {self.risk:.0%} risk"
             )
+            return f"not certifiable with {self.count} examples: {missing}"
         return (
-            f"at most {self.risk:.0%} of the answers at or above {self.threshold:.2f} are wrong, at {self.level:.0%} "
-            f"confidence ({self.wrong} of {self.answered} were, of {self.count} examples)"
+            f"at most {self.risk:.0%} of the answers that are at least {self.threshold:.0%} sure are wrong, at "
+            f"{self.level:.0%} confidence ({self.wrong} of {self.answered} were, of {self.count} examples)"
         )
 
 
 class Confidence(Strict):
     """The result of calibration: a temperature for each closed field, the bounds, and the lowest legal probability.
 
-    `bound` is on whole answers, `bounds` on each closed field alone; none of them allows for the others.
+    `bound` is on whole answers, `bounds` on each closed field alone. Where the whole answer may be given, so may each
+    of its fields, whatever its own bound: the bound on the whole counts an answer with any wrong field as wrong.
     `legal`: a person is asked if the model gave less than this to what the form allows (see `least_legal`); 0 on the
     cards of earlier versions, which have no `bounds` either.
     """
@@ -151,19 +152,20 @@ def at_temperatures(prediction: Prediction, temperatures: Mapping[str, float]) -
 def with_confidence(form: Form, prediction: Prediction, confidence: Confidence | None) -> Prediction:
     """The prediction with calibrated distributions, and with the decisions that the bounds allow.
 
-    A prediction that is already left to a person, for what it is about, stays so in every field.
+    A prediction that is already left to a person, for what it is about, stays so in every field. If none is needed for
+    the whole answer, none is for its fields.
     """
     if confidence is None or prediction.error is not None:
         return prediction
     prediction = at_temperatures(prediction, confidence.temperatures)
+    whole = prediction.reason or _doubt(closed_fields(form), prediction, confidence.bound, confidence.legal)
     fields = dict(prediction.fields)
     for name, bound in confidence.bounds.items():
         if name in fields:
-            reason = prediction.reason or _doubt((name,), prediction, bound, confidence.legal)
-            fields[name] = replace(fields[name], decision="ask a person" if reason else "answer", reason=reason or None)
-    reason = prediction.reason or _doubt(closed_fields(form), prediction, confidence.bound, confidence.legal)
+            own = whole and (prediction.reason or _doubt((name,), prediction, bound, confidence.legal))
+            fields[name] = replace(fields[name], decision="ask a person" if own else "answer", reason=own or None)
     prediction = replace(prediction, fields=fields)
-    return prediction.doubted(reason) if reason else prediction
+    return prediction.doubted(whole) if whole else prediction
 
 
 def _doubt(names: Sequence[str], prediction: Prediction, bound: Bound, least: float) -> str:
@@ -172,11 +174,11 @@ def _doubt(names: Sequence[str], prediction: Prediction, bound: Bound, least: fl
     if sure is None:
         return "not every field has a probability" if len(names) > 1 else "no probability"
     if bound.threshold is None:
-        return f"no bound: {bound.in_words}"
+        return bound.in_words
     if sure < bound.threshold:
         unsure = min(names, key=lambda name: fields[name].probability or 0.0)
-        whole = f", {sure:.2f} for the whole answer" if len(names) > 1 else ""
-        return f"{unsure}: {fields[unsure].probability:.0%} sure{whole}, below {bound.threshold:.2f}"
+        one = f", and only {fields[unsure].probability:.0%} of {unsure}" if len(names) > 1 else ""
+        return f"{sure:.0%} sure{' of the whole answer' if one else ''}, below {bound.threshold:.0%}{one}"
     legal, field = least_legal(names, prediction)
     if legal < least:
         return f"{field}: the model gave only {legal:.1%} to what the form allows, below {least:.1%}"
