@@ -23,7 +23,16 @@ from .answer_view import NUMBER, visible
 from .answered import Answered
 from .derived_view import views
 from .photo_view import Mark, marks, shorten, undrawn
-from .wording import in_words, option_in_words, percent, probability_in_words, title, verdict_in_words
+from .wording import (
+    ASK,
+    in_words,
+    option_in_words,
+    percent,
+    probability_in_words,
+    referral,
+    title,
+    verdict_in_words,
+)
 
 FONT = "DejaVu"
 SIZE, SMALL, LARGE = 10, 8.5, 16  # points
@@ -55,8 +64,7 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
         sheet.heading("No answer")
         sheet.paragraph(prediction.error)
     elif prediction.decision != "answer":
-        sheet.heading("Ask a person")
-        sheet.paragraph(prediction.reason)
+        sheet.heading(referral(prediction))
     if answered.text:
         sheet.heading("Text")
         sheet.paragraph(answered.text)
@@ -67,6 +75,9 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
     answers = [(field, entry) for field, entry in given if entry is not None]
     sheet.heading("Answer" if answers else "")
     sheet.rows([_closed(*each) for each in answers if not isinstance(each[0].kind, Items | Text)], COLUMNS)
+    for field, entry in answers:
+        if entry.reason and entry.reason != prediction.reason:
+            sheet.paragraph(f"{title(field.name)}: {entry.reason}", quiet=True)
     for field, entry in answers:
         if isinstance(field.kind, Items):
             _items(sheet, field, field.kind, entry, placed)
@@ -108,7 +119,7 @@ def _derived(sheet: _Sheet, view: View) -> None:
     sheet.heading(view.title)
     sheet.paragraph(view.headline, bold=True)
     sheet.paragraph(" ".join(filter(None, (view.remark, view.source))), quiet=True)
-    sheet.paragraph(f"Ask a person. {view.warning}" if view.warning else "")
+    sheet.paragraph(f"{ASK}: {view.warning}" if view.warning else "")
     sheet.rows(view.rows, view.head)
     if view.entries:
         sheet.paragraph(f"{view.rest}: {'; '.join(view.entries)}")
