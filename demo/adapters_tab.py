@@ -22,7 +22,6 @@ from .errors_panel import errors_panel
 from .handlers import PRIVATE, QUIET, adapter_choice, permitted
 from .jobs_view import JobsView, queued
 from .markup import framed, minute, section, table
-from .wording import words
 
 VERSIONS = ("Version", "Served", "Trained on", "On its test set (95 % interval)", "Calibration")
 
@@ -115,7 +114,7 @@ def _versions(work: Workplace, name: str) -> str:
 def _main_figures(card: Card) -> str:
     """The main figure of each field, a line each."""
     main = {name: entry for name, entry in card.metrics.items() if name.rpartition(".")[2] in MAIN}
-    lines = [f"{words(name.replace('.', ' '))} {figure}" for name, figure in figures(main)]
+    lines = [f"{name} {figure}" for name, figure in figures(main)]
     return "".join(f"<div>{escape(line)}</div>" for line in lines) or "not evaluated"
 
 

@@ -23,7 +23,16 @@ from .answer_view import NUMBER, visible
 from .answered import Answered
 from .derived_view import views
 from .photo_view import Mark, marks, shorten, undrawn
-from .wording import in_words, option_in_words, percent, probability_in_words, title, verdict_in_words
+from .wording import (
+    ASK,
+    in_words,
+    option_in_words,
+    percent,
+    probability_in_words,
+    referral,
+    title,
+    verdict_in_words,
+)
 
 FONT = "DejaVu"
 SIZE, SMALL, LARGE = 10, 8.5, 16  # points
@@ -55,8 +64,7 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
         sheet.heading("No answer")
         sheet.paragraph(prediction.error)
     elif prediction.decision != "answer":
-        sheet.heading("Ask a person")
-        sheet.paragraph(prediction.reason)
+        sheet.heading(referral(prediction))
     if answered.text:
         sheet.heading("Text")
         sheet.paragraph(answered.text)
@@ -66,7 +74,12 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
     given = [(visible(field, len(photos)), prediction.fields.get(field.name)) for field in form.fields]
     answers = [(field, entry) for field, entry in given if entry is not None]
     sheet.heading("Answer" if answers else "")
-    sheet.rows([_closed(*each) for each in answers if not isinstance(each[0].kind, Items | Text)], COLUMNS)
+    asked = prediction.decision == "ask a person"  # otherwise, the bound on the whole answer holds for its fields
+    closed = [each for each in answers if not isinstance(each[0].kind, Items | Text)]
+    sheet.rows([[*_closed(*each), (each[1].decision or "") if asked else ""] for each in closed], COLUMNS)
+    for field, entry in answers:
+        if asked and entry.reason and entry.reason != prediction.reason:
+            sheet.paragraph(f"{title(field.name)}: {entry.reason}", quiet=True)
     for field, entry in answers:
         if isinstance(field.kind, Items):
             _items(sheet, field, field.kind, entry, placed)
@@ -80,7 +93,7 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
 
 
 def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
-    """The row of a field: its name, its value, the value's probability, the likeliest other options, the decision."""
+    """The row of a field: its name, its value, the value's probability, the likeliest other options."""
     others = [pair for pair in (entry.distribution or {}).items() if pair[0] != option_name(entry.value)]
     likeliest = sorted(others, key=lambda pair: -pair[1])[:MAX_ALTERNATIVES]
     alternatives = "; ".join(f"{option_in_words(name)} {percent(share)}" for name, share in likeliest)
@@ -89,7 +102,6 @@ def _closed(field: FieldSpec, entry: FieldValue) -> list[str]:
         in_words(field.kind, entry.value),
         probability_in_words(entry),
         alternatives,
-        entry.decision or "",
     ]
 
 
@@ -108,7 +120,7 @@ def _derived(sheet: _Sheet, view: View) -> None:
     sheet.heading(view.title)
     sheet.paragraph(view.headline, bold=True)
     sheet.paragraph(" ".join(filter(None, (view.remark, view.source))), quiet=True)
-    sheet.paragraph(f"Ask a person. {view.warning}" if view.warning else "")
+    sheet.paragraph(f"{ASK}: {view.warning}" if view.warning else "")
     sheet.rows(view.rows, view.head)
     if view.entries:
         sheet.paragraph(f"{view.rest}: {'; '.join(view.entries)}")

@@ -17,12 +17,13 @@ from vlm_ft.answers.verdict import verdict_of
 
 from .answered import Answered
 from .derived_view import derived_view
-from .markup import framed, section, table
+from .markup import advised, framed, section, table
 from .photo_view import PHOTO, Mark, colour, marks, undrawn
 from .wording import NO, YES, in_words, option_in_words, percent, referral, title, verdict_in_words, words
 
 MAX_BARS = 6
 MAX_CHIPS = 12
+RELIABLE = '<p class="rest own">Sure enough on its own.</p>'
 NUMBER = "No."
 """The column of the numbers that mark the boxes on the photo."""
 
@@ -106,20 +107,19 @@ def notice_view(notice: str) -> str:
 
 
 def _decision(prediction: Prediction) -> str:
-    if prediction.decision == "answer":
-        return ""
-    why = escape(prediction.reason[:1].upper() + prediction.reason[1:]) or "Do not rely on this answer alone"
-    return f'<p class="banner ask"><strong>Ask a person.</strong> {why}.</p>'
+    advice = referral(prediction)
+    return f'<p class="banner ask">{advised(advice)}</p>' if advice else ""
 
 
 def _on_field(name: str, prediction: Prediction) -> str:
-    """What the adapter's decision on a field adds to that on the whole answer."""
+    """What the adapter's decision on a field adds if the whole answer is left to a person."""
     entry = prediction.fields[name]
-    if entry.decision == "ask a person" and entry.reason != prediction.reason:
-        return f'<p class="rest"><strong>Ask a person.</strong> {escape(entry.reason or "")}.</p>'
-    if entry.decision == "answer" and prediction.decision == "ask a person":
-        return '<p class="rest">Sure enough on its own.</p>'
-    return ""
+    if prediction.decision != "ask a person" or entry.decision is None:
+        return ""
+    if entry.decision == "answer":
+        return RELIABLE
+    advice = referral(entry) if entry.reason != prediction.reason else ""
+    return f'<p class="rest own">{advised(advice)}</p>' if advice else ""
 
 
 def visible(field: FieldSpec, photos: int) -> FieldSpec:

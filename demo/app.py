@@ -6,11 +6,13 @@ mount(api, blocks)
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
 
+from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
 from vlm_ft.work.workplace import Workplace
 
@@ -22,7 +24,7 @@ from .batch_tab import batch_tab
 from .chat_tab import chat_tab
 from .compare_tab import compare_tab
 from .history_tab import History, history_tab
-from .photos import reads_photos, reads_texts_alone
+from .photos import reads_photos, reads_text, reads_texts_alone
 from .style import CSS
 from .train_tab import train_tab
 from .uploads import WithoutMetadata
@@ -30,8 +32,7 @@ from .uploads import WithoutMetadata
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-TITLE = "Photo assessor"
-LEAD = "Upload photos or enter a text. The adapter fills in a fixed form, and says when a person must decide."
+LEAD = "{}. The adapter fills in a fixed form, and says when a person must decide."
 NO_ADAPTER = "No adapter is loaded; train one with vlm-ft train, then start the app with it."
 LARGEST_UPLOAD = "200mb"  # per file: a scan can have many frames
 UPLOADS_KEPT = (600, 3600)  # seconds: how often uploads are deleted, and their minimum age
@@ -49,13 +50,22 @@ def build_app(
     With `work`, answers can be reviewed, folders scored, and new versions trained; with `history` as well, old answers
     can be found.
     """
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
-        gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_classes="lead")
+    title, asked = titled(predictor.cards.values())
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=UPLOADS_KEPT) as blocks:
+        gr.HTML(f"<h1>{title}</h1><p>{LEAD.format(asked)}</p>", elem_classes="lead")
         if not predictor.cards:
             gr.HTML(message_view(NO_ADAPTER))
         else:
             _tabs(predictor, examples or {}, work, history)
     return blocks
+
+
+def titled(cards: Collection[Card]) -> tuple[str, str]:
+    """The title of an app with these adapters, and what to do first."""
+    photos, texts = (any(map(reads, cards)) for reads in (reads_photos, reads_text))
+    if photos and texts:
+        return "Photo and text assessor", "Upload photos or enter a text"
+    return ("Text assessor", "Enter a text") if texts else ("Photo assessor", "Upload photos")
 
 
 def _tabs(predictor: Predictor, examples: Examples, work: Workplace | None, history: History | None) -> None:

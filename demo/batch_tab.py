@@ -25,9 +25,9 @@ from .jobs_view import JobsView, queued
 from .photo_view import LEGIBLE
 from .photos import reads_photos, small
 from .scores import CONFIDENCE, kinds_of, readable, scores_in
-from .wording import column_width
+from .wording import ASK, column_width
 
-EVERYTHING, ANSWERED, UNCERTAIN = "All", "Answered", "Ask a person"
+EVERYTHING, ANSWERED, UNCERTAIN = "All", "Answered", ASK
 KINDS: list[tuple[str, Table]] = [("CSV", "csv"), ("Parquet", "parquet"), ("JSON Lines", "jsonl")]
 MAX_ROWS = 2000
 MAX_PICTURES = 12

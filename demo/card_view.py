@@ -32,16 +32,22 @@ def card_view(card: Card, name: str) -> str:
         "Answers": ", ".join(map(words, card.form.names)),
         "Base": card.base.name,
         "Learned from": _learned(card),
+        "Calibration": "not calibrated" if card.confidence is None else card.confidence.bound.in_words,
     }
     listed = "".join(f"<dt>{term}</dt><dd>{escape(fact)}</dd>" for term, fact in facts.items())
     return f'<div class="card"><dl>{listed}</dl>{_figures(card)}</div>'
 
 
 def figures(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(name, figure) for each of a card's metrics, with its interval if it has one."""
+    """(name in words, figure) for each of a card's metrics, with its interval if it has one."""
     for name, entry in metrics.items():
         interval = f" ({entry['low']:.2f} to {entry['high']:.2f})" if {"low", "high"} <= entry.keys() else ""
-        yield name, f"{entry['value']:.2f}{interval}"
+        yield _named(name), f"{entry['value']:.2f}{interval}"
+
+
+def _named(metric: str) -> str:
+    field, _, name = metric.rpartition(".")
+    return words(f"{field} {METRICS.get(name, name)}").strip()
 
 
 def _learned(card: Card) -> str:
@@ -56,7 +62,7 @@ def _learned(card: Card) -> str:
 
 def _figures(card: Card) -> str:
     rows = [
-        f"<tr><th scope='row'>{escape(words(name.replace('.', ' ')))}</th><td>{escape(figure)}</td></tr>"
+        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(figure)}</td></tr>"
         for name, figure in figures(card.metrics)
     ]
     if not rows:

@@ -20,24 +20,29 @@ from vlm_ft.inference.request import Predictor, Request, new_case
 from .answer_view import badge, notice_view, visible
 from .derived_view import views
 from .handlers import MODEL_QUEUE, PRIVATE, QUIET, errors_shown, fitting, list_when_loaded, user_of
-from .markup import framed, table
+from .markup import advised, framed, table
 from .photo_view import Mark, drawn, gallery, marks
 from .photos import caption, opened, photo_input, reads_photos
 from .wording import in_words, probability_in_words, referral, title
 
 CHOSEN_AT_FIRST = 4
 BARE = "Bare base"
+UNCALIBRATED = "Answer, not calibrated"
 EMPTY = '<p class="rest">The answers appear here, one column for each adapter.</p>'
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """The answer of one adapter, or of the base with an adapter's form. `case`: its number in the decision log."""
+    """The answer of one adapter, or of the base with an adapter's form. `case`: its number in the decision log.
+
+    `calibrated`: whether its probabilities are, so that it can say when to ask a person.
+    """
 
     name: str
     card: Card
     prediction: Prediction
     case: str
+    calibrated: bool = True
 
     @property
     def marks(self) -> list[Mark]:
@@ -112,7 +117,7 @@ def compare(
         asked.append((column, cards[name], Request((photo,), form=cards[name].form, like=name, by=by)))
     requests = [replace(request, case=new_case().number) for *_, request in asked]
     columns = [
-        Column(name, answer.card or card, answer, str(request.case))
+        Column(name, answer.card or card, answer, str(request.case), bool(answer.card and answer.card.confidence))
         for (name, card, _), request, answer in zip(asked, requests, predictor.predict(requests), strict=True)
     ]
     placed = [(column.name, column.marks) for column in columns]
@@ -122,7 +127,7 @@ def compare(
 
 def comparison_view(columns: Sequence[Column]) -> str:
     """A row for the decision, each field, each derived result and the case; fields that differ are marked."""
-    rows = [["Decision", *(_decision(column.prediction) for column in columns)]]
+    rows = [["Decision", *(_decision(column) for column in columns)]]
     for name in dict.fromkeys(name for column in columns for name in column.card.form.names):
         differs = " <small>differs</small>" if len({column.compared(name) for column in columns} - {None}) > 1 else ""
         rows.append([escape(title(name)) + differs, *(_cell(name, column) for column in columns)])
@@ -130,16 +135,15 @@ def comparison_view(columns: Sequence[Column]) -> str:
     for heading in dict.fromkeys(heading for found in derived for heading in found):
         cells = (escape(found[heading].headline) if heading in found else "" for found in derived)
         rows.append([escape(heading), *cells])
-    rows.append(["Case", *(escape(column.case) for column in columns)])
+    rows.append(["Case", *(f'<span class="time">{escape(column.case)}</span>' for column in columns)])
     notices = dict.fromkeys(column.card.notice for column in columns)
     return framed(table(["", *(column.name for column in columns)], rows) + "".join(map(notice_view, notices)))
 
 
-def _decision(prediction: Prediction) -> str:
-    if prediction.error is not None:
-        return f"No answer: {escape(prediction.error)}"
-    reason = escape(referral(prediction))
-    return f"<strong>{reason}</strong>" if reason else "Answer"
+def _decision(column: Column) -> str:
+    if column.prediction.error is not None:
+        return f"No answer: {escape(column.prediction.error)}"
+    return advised(referral(column.prediction)) or ("Answer" if column.calibrated else UNCALIBRATED)
 
 
 def _cell(name: str, column: Column) -> str:

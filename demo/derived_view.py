@@ -8,7 +8,8 @@ from vlm_ft.answers.derivations.result import View
 from vlm_ft.answers.form import Form
 from vlm_ft.answers.prediction import Prediction
 
-from .markup import section, table
+from .markup import advised, section, table
+from .wording import ASK
 
 
 def derived_view(form: Form, prediction: Prediction) -> str:
@@ -29,7 +30,7 @@ def _section(view: View) -> str:
     remark = f" <small>{escape(view.remark)}</small>" if view.remark else ""
     body = f'<p class="label">{escape(view.headline)}{remark}</p>'
     if view.warning:
-        body += f'<p class="banner ask"><strong>Ask a person.</strong> {escape(view.warning)}</p>'
+        body += f'<p class="banner ask">{advised(f"{ASK}: {view.warning}")}</p>'
     if view.rows:
         body += table(view.head, [map(escape, row) for row in view.rows])
     if view.entries:

@@ -19,6 +19,14 @@ def table(names: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     return f'<div class="wide" tabindex="0"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def advised(advice: str) -> str:
+    """An advice with its reason, such as "Ask a person: too dark": escaped, and the advice in bold; "" for none."""
+    what, colon, why = advice.partition(":")
+    if not what:
+        return ""
+    return f"<strong>{escape(what + colon)}</strong>{escape(why)}"
+
+
 def framed(body: str) -> str:
     """HTML in the style of an answer."""
     return f'<div class="answer">{body}</div>'

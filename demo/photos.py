@@ -68,7 +68,7 @@ def photo_input(label: str, **look: Any) -> gr.File:
 
 def pdf_input(**look: Any) -> gr.File:
     """Where a PDF is uploaded; its value is the path of the file, whose content is checked when it is read."""
-    pdf = gr.File(label="Or a PDF, to be answered by passage", file_types=[".pdf"], height=120, **look)
+    pdf = gr.File(label="Or a PDF, to be answered by passage", file_types=[".pdf"], height=160, **look)
     pdf.preprocess = lambda payload: payload.path if payload else None
     return pdf
 

@@ -51,6 +51,7 @@ CSS = """
 .bar { height: 0.55rem; border-radius: 999px; background: var(--border-color-primary); overflow: hidden; }
 .bar i { display: block; height: 100%; background: var(--quiet); }
 .chosen .bar i { background: var(--color-accent); }
+.answer .own { margin-top: 0.5rem !important; }
 .rest, .none { color: var(--quiet); font-size: 0.9rem; }
 .wide { overflow-x: auto; contain: inline-size; overflow-wrap: anywhere; }
 .wide table { width: 100%; border-collapse: collapse; }

@@ -10,6 +10,7 @@ from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.answers.verdict import Verdict
 
 YES, NO = "Yes", "No"
+ASK = "Ask a person"
 MAX_COLUMN = 26  # characters
 
 
@@ -51,11 +52,11 @@ def verdict_in_words(verdict: Verdict) -> str:
     return f"{verdict.text[:1].upper()}{verdict.text[1:]}{share}"
 
 
-def referral(answer: Prediction) -> str:
-    """The advice to ask a person, with its reason; "" if the answer can be relied on."""
-    if answer.decision == "answer":
+def referral(answer: Prediction | FieldValue) -> str:
+    """The advice to ask a person about an answer or a field of it, with its reason; "" where there is none."""
+    if answer.decision != "ask a person":
         return ""
-    return f"Ask a person: {answer.reason}" if answer.reason else "Ask a person"
+    return f"{ASK}: {answer.reason}" if answer.reason else ASK
 
 
 def in_words(kind: Kind, value: Any) -> str:

@@ -117,7 +117,7 @@ def test_answers_below_the_threshold_go_to_a_person_with_the_reason() -> None:
     assert with_confidence(FORM, sure, confidence).decision == "answer"
     asked = with_confidence(FORM, unsure, confidence)
     assert asked.decision == "ask a person"
-    assert asked.reason.startswith("kind: 42% sure")
+    assert asked.reason == "37% sure of the whole answer, below 60%, and only 42% of kind"
     assert asked.fields["kind"].distribution == pytest.approx(tempered({"a": 0.5, "b": 0.3, "c": 0.2}, 2.0))
     none = Confidence(temperatures={}, bound=BOUND.model_copy(update={"threshold": None}))
     assert "not certifiable" in with_confidence(FORM, sure, none).reason

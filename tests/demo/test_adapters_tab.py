@@ -38,8 +38,8 @@ def test_each_version_has_its_main_figures_and_its_calibration() -> None:
     newest, oldest = re.findall("<tr>(.*?)</tr>", html)[1:3]
     assert "current" in oldest
     assert "current" not in newest
-    assert "passed f1 0.91 (0.85 to 0.95)" in oldest
-    assert "kind macro f1 0.72" in oldest
+    assert "passed F1 0.91 (0.85 to 0.95)" in oldest
+    assert "kind macro-F1 0.72" in oldest
     assert "accuracy" not in oldest
     assert BOUND.in_words in oldest
     assert "not evaluated" in newest

@@ -17,7 +17,7 @@ from gradio_client import Client, handle_file
 from PIL import Image
 from vlm_ft.demo.answer_pdf import answer_pdf
 from vlm_ft.demo.answer_view import answer_view, overview
-from vlm_ft.demo.app import NO_ADAPTER, build_app, mount
+from vlm_ft.demo.app import NO_ADAPTER, build_app, mount, titled
 from vlm_ft.demo.asking import MAX_TEXT, Given, ask
 from vlm_ft.demo.assess_tab import APART, ONE_CASE, _usual
 from vlm_ft.demo.card_view import card_view
@@ -309,3 +309,16 @@ def test_the_app_can_be_mounted_in_a_service(known: Any) -> None:
         assert client.get("/app/").status_code == 200
         assert client.get("/").status_code == 404
         assert client.get("/app/config").json()["run_history"] is False  # the browser stores no questions and answers
+
+
+def test_the_title_names_what_the_adapters_read(known: Any) -> None:
+    plates, contracts = known.cards["plates"], known.cards["contracts"]
+    photos_only = plates.model_copy(update={"inputs": ("photo",)})
+    assert titled([photos_only])[0] == "Photo assessor"
+    assert titled([contracts])[0] == build_app(_only(known, "contracts")).title == "Text assessor"
+    assert titled([photos_only, contracts])[0] == "Photo and text assessor"
+
+
+def _only(known: Any, name: str) -> Any:
+    known.cards = {name: known.cards[name]}
+    return known

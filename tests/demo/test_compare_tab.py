@@ -12,7 +12,9 @@ from vlm_ft.demo.compare_tab import BARE, Column, compare, comparison_view
 from tests.cards import sample_prediction
 from tests.demo.conftest import HOSTILE, card_of
 from tests.demo.test_views import Markup
+from tests.families import tower_inputs
 from vlm_ft.adapters import ADAPTER
+from vlm_ft.answers.confidence import Bound, Confidence
 from vlm_ft.answers.derivations.estimate import read_rate_card
 from vlm_ft.answers.prediction import FieldValue, Prediction
 from vlm_ft.errors import DataError
@@ -27,11 +29,11 @@ def test_the_photo_passes_through_the_tower_once(run_of: Callable[..., Path], dr
     folder = run_of("fast_vlm") / ADAPTER
     engine = Engine.open([folder])
     engine.add("again", folder)
-    seen: list[int] = []
-    tower = engine.base.model.get_submodule("model.vision_tower")
-    tower.register_forward_hook(lambda _, inputs, output: seen.append(len(output.last_hidden_state)))
-    _, columns = compare(engine, [str(photo)], ["trial", "again"], base=True)
-    assert seen == [1]
+    with tower_inputs(engine.base) as seen:
+        _, columns = compare(engine, [str(photo)], ["trial", "again"], base=True)
+        together = sum(seen)
+        compare(engine, [str(photo)], ["trial"], base=False)
+    assert 2 * together == sum(seen)
     assert [column.name for column in columns] == ["trial", "again", BARE]
     first, second, _ = (column.prediction.values for column in columns)
     assert first == second
@@ -73,6 +75,16 @@ def test_answers_that_differ_are_marked(known: Any, photo: Path) -> None:
     assert "Kind differs" in text
     assert "Passed differs" not in text
     assert text.count("Ask a person") == 1
+
+
+def test_the_bare_base_is_not_taken_for_calibrated(known: Any, photo: Path) -> None:
+    bound = Bound(risk=0.05, level=0.9, threshold=0.8, count=100, needed=45)
+    calibrated = {"confidence": Confidence(temperatures={}, bound=bound)}
+    known.cards["plates"] = known.cards["plates"].model_copy(update=calibrated)
+    _, (adapter, base) = compare(known, [str(photo)], ["plates"], base=True)
+    assert (adapter.calibrated, base.calibrated) == (True, False)
+    assert Markup(comparison_view([adapter])).text.count("Answer, not calibrated") == 0
+    assert Markup(comparison_view([adapter, base])).text.count("Answer, not calibrated") == 1
 
 
 FOUND = [("scratch", "major", 5), ("chip", "minor", 0)]

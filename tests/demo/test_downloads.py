@@ -65,7 +65,7 @@ def test_probabilities_decision_and_estimate_are_in_it() -> None:
     doubtful = replace(doubtful, fields={**answer.fields, "damaged": damaged})
     text = text_of(answer_pdf(answered_with(card.model_copy(update={"form": form}), doubtful), []))
     for said in (
-        "DAMAGED: moderate, dent, repair Ask a person blurred",
+        "DAMAGED: moderate, dent, repair Ask a person: blurred",
         "Damaged Yes 93 % No 7 %",
         "EUR 558 to 748",
         "5.5 h × 72 = 396",

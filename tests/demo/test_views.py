@@ -179,7 +179,7 @@ def test_an_answer_begins_with_its_verdict(task: Task) -> None:
     assert f'class="verdict {verdict.tone}"' in shown
     referred = whole_view(card, replace(prediction, decision="ask a person", reason="too dark"))
     assert f'class="verdict {verdict.tone} unsure"' in referred
-    assert Markup(referred).text.startswith(f"{verdict_in_words(verdict)}Ask a person. Too dark.")
+    assert Markup(referred).text.startswith(f"{verdict_in_words(verdict)}Ask a person: too dark")
 
 
 def test_decision_and_error_are_shown() -> None:
@@ -216,7 +216,7 @@ def test_every_main_metric_has_words() -> None:
 
 def test_figures_are_listed_with_their_intervals() -> None:
     metrics = {"kind.accuracy": {"value": 0.5, "low": 0.25, "high": 0.75, "count": 12}, "plain": {"value": 0.125}}
-    assert list(figures(metrics)) == [("kind.accuracy", "0.50 (0.25 to 0.75)"), ("plain", "0.12")]
+    assert list(figures(metrics)) == [("kind accuracy", "0.50 (0.25 to 0.75)"), ("plain", "0.12")]
 
 
 def test_each_field_says_what_its_own_decision_adds() -> None:
@@ -229,6 +229,7 @@ def test_each_field_says_what_its_own_decision_adds() -> None:
     )
     asked = Markup(answer_view(card, answer.doubted("passed: 70% sure, 0.66 for the whole answer"))).text
     assert "Sure enough on its own." in asked
-    assert "Ask a person. 70% sure." in asked
+    assert "Ask a person: 70% sure" in asked
+    assert "Ask a person" not in Markup(answer_view(card, answer)).text  # the whole answer may be given
     strange = Markup(answer_view(card, answer.doubted("70% sure"))).text
     assert "Ask a person" not in strange  # the banner above says it once

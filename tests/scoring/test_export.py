@@ -177,6 +177,6 @@ def test_a_calibrated_adapter_s_table_says_what_to_ask_a_person_of_each_field(tm
     write_table(tmp_path / "out.jsonl", card, [row, Row("b.png", "1", 1, 1, Prediction.failed("truncated"))])
     found, failed = read_table(tmp_path / "out.jsonl")
     assert (found["kind_decision"], found["kind_reason"]) == ("answer", None)
-    assert (found["passed_decision"], found["passed_reason"]) == ("ask a person", "passed: 70% sure, below 0.80")
+    assert (found["passed_decision"], found["passed_reason"]) == ("ask a person", "70% sure, below 80%")
     assert (failed["kind_decision"], failed["kind_reason"]) == (None, None)
     assert not any(name.startswith("note_") for name in found)

@@ -38,7 +38,7 @@ from vlm_ft.work.tokens import Tokens
 def test_a_service_answers_shows_the_app_and_stops(run_of: Callable[..., Path], tmp_path: Path, quiet: Console) -> None:
     log, sheet = tmp_path / "decisions.jsonl", Sheet("", quiet)
     with served("--adapter", str(run_of("fast_vlm")), "--log", str(log), "--waiting", "4") as (address, process):
-        assert "Photo assessor" in httpx.get(f"{address}/app/").text
+        assert "assessor" in httpx.get(f"{address}/app/").text
         files = {"photos": ("a.jpg", photo())}
         answer = httpx.post(f"{address}/v1/assess", data={"adapter": "trial"}, files=files, timeout=60)
         assert answer.status_code == 200

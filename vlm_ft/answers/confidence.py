@@ -47,15 +47,16 @@ class Bound(Strict):
                 f"too many for a risk of {self.risk:.0%}"
             )
         return (
-            f"at most {self.risk:.0%} of the answers at or above {self.threshold:.2f} are wrong, at {self.level:.0%} "
-            f"confidence ({self.wrong} of {self.answered} were, of {self.count} examples)"
+            f"at most {self.risk:.0%} of the answers that are at least {self.threshold:.0%} sure are wrong, at "
+            f"{self.level:.0%} confidence ({self.wrong} of {self.answered} were, of {self.count} examples)"
         )
 
 
 class Confidence(Strict):
     """The result of calibration: a temperature for each closed field, the bounds, and the lowest legal probability.
 
-    `bound` is on whole answers, `bounds` on each closed field alone; none of them allows for the others.
+    `bound` is on whole answers, `bounds` on each closed field alone; none of them allows for the others. An answer that
+    is given as a whole may have a field that is not sure enough on its own.
     `legal`: a person is asked if the model gave less than this to what the form allows (see `least_legal`); 0 on the
     cards of earlier versions, which have no `bounds` either.
     """
@@ -172,11 +173,11 @@ def _doubt(names: Sequence[str], prediction: Prediction, bound: Bound, least: fl
     if sure is None:
         return "not every field has a probability" if len(names) > 1 else "no probability"
     if bound.threshold is None:
-        return f"no bound: {bound.in_words}"
+        return bound.in_words
     if sure < bound.threshold:
         unsure = min(names, key=lambda name: fields[name].probability or 0.0)
-        whole = f", {sure:.2f} for the whole answer" if len(names) > 1 else ""
-        return f"{unsure}: {fields[unsure].probability:.0%} sure{whole}, below {bound.threshold:.2f}"
+        one = f", and only {fields[unsure].probability:.0%} of {unsure}" if len(names) > 1 else ""
+        return f"{sure:.0%} sure{' of the whole answer' if one else ''}, below {bound.threshold:.0%}{one}"
     legal, field = least_legal(names, prediction)
     if legal < least:
         return f"{field}: the model gave only {legal:.1%} of its probability to what the form allows, below {least:.1%}"

@@ -22,8 +22,8 @@ class FieldValue:
     `distribution` is over the options of a closed field, given the fields before it, or over the number of items in a
     list. `legal` is the probability that the model gave to what the form allows, before anything else was masked; it is
     low if the model favoured something else. `spread` is the standard deviation of each side of a box, in the box's
-    units. `items` describes the entries of a list's value. `decision` is on this field alone, with the `reason` to ask
-    a person; None if the adapter is not calibrated.
+    units. `items` describes the entries of a list's value. `decision` is on this field, with the `reason` to ask a
+    person; None if the adapter is not calibrated.
     """
 
     value: Any

@@ -175,3 +175,6 @@ def _advise_folds(run: Run, console: Console) -> None:
 def _print(confidence: Confidence, count: int, console: Console) -> None:
     fitted = ", ".join(f"{name} {temperature:.2f}" for name, temperature in confidence.temperatures.items())
     console.print(f"calibrated on {count} examples: temperatures {fitted or '-'}; {confidence.bound.in_words}")
+    if len(confidence.bounds) > 1:
+        for name, bound in confidence.bounds.items():
+            console.print(f"  {name} on its own: {bound.in_words}", markup=False)

@@ -309,8 +309,8 @@ def _operating(name: str, positive: str, pairs: Pairs, clusters: NDArray[np.int6
 
     area = float(roc_auc_score(bad, sure))
     points = []
-    for share in FALSE_REJECTS:
-        threshold = float(np.quantile(sure[~bad], 1 - share, method="higher"))
+    thresholds = [float(np.quantile(sure[~bad], 1 - share, method="higher")) for share in FALSE_REJECTS]
+    for threshold in dict.fromkeys(thresholds):  # with few examples, some coincide
         escaped, rejected = escapes_and_false_rejects(positive, pairs, threshold)
         points.append(
             OperatingPoint(

@@ -75,6 +75,10 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
     yield from ("", "## How sure it is", "")
     if evaluation.confidence is not None:
         yield from (f"The bound: {evaluation.confidence.bound.in_words}.", "")
+        if len(evaluation.confidence.bounds) > 1:
+            for name, bound in evaluation.confidence.bounds.items():
+                yield f"- {_inline(name)} on its own: {bound.in_words}."
+            yield ""
     numbers = ("n", "ECE", "95 % limit if exact", "Brier", "log loss")
     rows = []
     for entry in found.reliability:
@@ -82,26 +86,32 @@ def _sureness_lines(evaluation: Evaluation) -> Iterator[str]:
         rows.append([_inline(entry.field), entry.system, str(entry.count), *cells])
     yield from (markdown_table(["field", "system", *numbers], rows, numbers), "")
     if found.unaided is not None:
-        yield f"- {_without_a_person(found.unaided)}."
+        yield f"- {without_a_person(found.unaided)}."
     if len(found.unaided_fields) > 1:
         yield from (
-            f"- {_inline(name)} on its own: {_without_a_person(it)}." for name, it in found.unaided_fields.items()
+            f"- {_inline(name)} on its own: {without_a_person(it)}." for name, it in found.unaided_fields.items()
         )
     for curve in found.coverage:
-        yield f"- {curve.by}: {_ranged(curve.at_risk)} of these examples could be answered with at most 5 % wrong."
+        yield f"- {curve.by}: {_in_percent(curve.at_risk)} of these examples could be answered with at most 5 % wrong."
     for point in found.operating:
         yield (
-            f"- {_inline(point.field)}: with {point.false_rejects:.1%} false rejects, {_ranged(point.escapes)} of "
+            f"- {_inline(point.field)}: with {point.false_rejects:.1%} false rejects, {_in_percent(point.escapes)} of "
             f"those that are {point.positive} escape; area under the ROC curve {point.area:.3f}."
         )
 
     for alarm in found.alarms:
-        yield f"- {_inline(alarm.of)}: {_ranged(alarm.flagged)} of {alarm.count} flagged as unlike the training data."
+        flagged = f"{_in_percent(alarm.flagged)} of {alarm.count} flagged as unlike the training data"
+        yield f"- {_inline(alarm.of)}: {flagged}."
 
 
-def _without_a_person(unaided: Unaided) -> str:
-    wrong = f", of which {_ranged(unaided.wrong)} are wrong" if unaided.wrong is not None else ""
-    return f"{_ranged(unaided.answered)} of these examples are answered without a person{wrong}"
+def without_a_person(unaided: Unaided) -> str:
+    """How many examples are answered without a person, and how many of these answers are wrong."""
+    wrong = f", of which {_in_percent(unaided.wrong)} are wrong" if unaided.wrong is not None else ""
+    return f"{_in_percent(unaided.answered)} of these examples are answered without a person{wrong}"
+
+
+def _in_percent(figure: Figure) -> str:
+    return f"{100 * figure.value:.1f} % [{100 * figure.low:.1f}–{100 * figure.high:.1f}]"
 
 
 def _ranged(figure: Figure) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from datasets_vision.example import Example
 from datasets_vision.images import find_images
@@ -78,9 +78,11 @@ def evaluate_run(
     card.model_copy(update={"metrics": figures}).write(run.adapter)
     report.write(evaluation, run.evaluation)
     console.print(summary(evaluation))
+    if evaluation.sureness.unaided is not None:
+        console.print(report.without_a_person(evaluation.sureness.unaided), markup=False, highlight=False)
     for note in evaluation.notes:
         console.print(f"  note: {note}", markup=False)
-    console.print(f"{run.evaluation / 'evaluation.html'}: pictures of the best, worst and wrong cases", markup=False)
+    console.print(f"{run.evaluation / 'evaluation.html'}: the report, with its best and worst cases", markup=False)
     return evaluation
 
 
@@ -129,7 +131,8 @@ def open_run(run: Run) -> tuple[Card, Dataset]:
 
 def summary(evaluation: Evaluation) -> Table:
     """The metrics as a terminal table, one row per metric and one column per system; the adapter's with intervals."""
-    table = Table("field", "metric", "n", *evaluation.systems, caption=evaluation.notice or None)
+    columns = (Column(name, no_wrap=True) for name in evaluation.systems)
+    table = Table("field", "metric", "n", *columns, caption=evaluation.notice or None)
     for metric in evaluation.systems[ADAPTER]:
         found = evaluation.by_system(metric)
         cells = [f"{found[system].value:.3f}" if system in found else "-" for system in evaluation.systems]

@@ -7,7 +7,7 @@
 | box | `<field>`: left, top, right, bottom, each 0 to 1000 |
 | items | `<field>`: the list of records, and `<field>_count` |
 
-A field's decision and reason are on this field alone; an adapter that is not calibrated has none. The columns of the
+A field's decision and reason are on this field; an adapter that is not calibrated has none. The columns of the
 form's derivations (`Result.columns`) come after those of its fields.
 
 Every table also has `path`, `sha256` (of the photo's file), `width`, `height` (pixels), `decision`, `reason`, `error`,
