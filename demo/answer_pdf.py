@@ -76,7 +76,9 @@ def answer_pdf(answered: Answered, photos: Sequence[Image]) -> bytes:
     sheet.heading("Answer" if answers else "")
     asked = prediction.decision == "ask a person"  # otherwise, the bound on the whole answer holds for its fields
     closed = [each for each in answers if not isinstance(each[0].kind, Items | Text)]
-    sheet.rows([[*_closed(*each), (each[1].decision or "") if asked else ""] for each in closed], COLUMNS)
+    decisions = [[entry.decision or ""] if asked else [] for _, entry in closed]
+    rows = [[*_closed(*each), *own] for each, own in zip(closed, decisions, strict=True)]
+    sheet.rows(rows, COLUMNS if asked else COLUMNS[:-1])
     for field, entry in answers:
         if asked and entry.reason and entry.reason != prediction.reason:
             sheet.paragraph(f"{title(field.name)}: {entry.reason}", quiet=True)

@@ -271,7 +271,7 @@ def in_training(page: Any) -> None:
 
 def adapters(page: Any) -> None:
     tab(page, "Adapters")
-    page.get_by_text("at most 5% of the answers").first.wait_for()
+    page.get_by_text("at most 5% of the answers").locator("visible=true").first.wait_for()
 
 
 def history(page: Any) -> None:

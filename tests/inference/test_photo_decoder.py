@@ -92,6 +92,6 @@ def test_processes_that_cannot_run_are_replaced_once_they_can(
             process.kill()  # as the kernel does when memory runs out
             process.join()
         for _ in range(2):
-            with pytest.raises(BusyError, match="no process can decode them"):
+            with pytest.raises(BusyError, match="no process is available to decode them"):
                 decoder.decoded([photo])
     assert decoder.decoded([photo])[0].tobytes() == image.tobytes()
