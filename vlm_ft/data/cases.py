@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import compress
 from pathlib import Path
+from typing import Self
 
 from datasets_vision.example import Example, Label
 from datasets_vision.source import SetAside, Source, stream
@@ -107,16 +108,19 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """An example of a source: tests use `whole`, and training uses `tiles` if photos are tiled."""
+    """An example of a source: tests use `whole`, training uses `learned`, which are its tiles if photos are tiled."""
 
     source: str
     whole: Case
-    tiles: tuple[Case, ...] | None = None
+    learned: tuple[Case, ...]
+
+    @classmethod
+    def untiled(cls, source: str, case: Case) -> Self:
+        return cls(source, case, (case,))
 
     @property
-    def learned(self) -> tuple[Case, ...]:
-        """The cases that `train` and `tune` use."""
-        return (self.whole,) if self.tiles is None else self.tiles
+    def cases(self) -> tuple[Case, ...]:
+        return (self.whole, *(case for case in self.learned if case is not self.whole))
 
 
 def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: int) -> Iterator[Labelled | SetAside]:
@@ -133,7 +137,7 @@ def labelled(task: Task, data: Sequence[Source], tiling: Tiling | None, seed: in
 
 def _labelled(task: Task, name: str, example: Example, tiling: Tiling | None, seed: int) -> Labelled | SetAside:
     if tiling is None:
-        return Labelled(name, Case.of(task, example))
+        return Labelled.untiled(name, Case.of(task, example))
     try:
         example = boxes_only(example)
         cut = tiles_of(example, tiling, seed)
@@ -155,7 +159,7 @@ def form_of(recipe: Recipe, task: Task, items: Iterable[Labelled | SetAside]) ->
         if isinstance(item, SetAside):
             first, unused = first or item, unused + 1
             continue
-        for case in (item.whole, *(item.tiles or ())):
+        for case in item.cases:
             observation.add(case.values, item.source)
     try:
         observed = observation.form(recipe.labels, recipe.fields)
@@ -194,7 +198,7 @@ def dataset_of(recipe: Recipe, items: Sequence[Labelled | SetAside], splits_file
     entries = _distinct([item for item in items if isinstance(item, Labelled)])
     examples = [entry.whole.example for entry in entries]
     form, unstated = form_of(recipe, task, items)
-    entries, notes = _narrowed(entries, form)
+    entries, notes = _narrowed(entries, form, with_more_items(form) if recipe.tiling else form)
     cases = _by_role(entries, form, recipe.splits, splits_file)
     set_aside = tuple(item for item in items if isinstance(item, SetAside))
     _require_cases(recipe.name, recipe.splits, cases, set_aside)
@@ -275,16 +279,19 @@ def _distinct(entries: list[Labelled]) -> list[Labelled]:
     return entries
 
 
-def _narrowed(entries: Iterable[Labelled], form: Form) -> tuple[list[Labelled], list[str]]:
-    """The examples reduced to the form's fields and checked, and notes on what is left out."""
-    long_form, kept, empty, full, lacking = with_more_items(form), list[Labelled](), 0, Counter[str](), Counter[str]()
+def _narrowed(entries: Iterable[Labelled], form: Form, of_whole: Form) -> tuple[list[Labelled], list[str]]:
+    """The examples reduced to the form's fields and checked, and notes on what is left out.
+
+    `of_whole`: the form that whole photos fill.
+    """
+    kept, empty, full, lacking = list[Labelled](), 0, Counter[str](), Counter[str]()
     for entry in entries:
-        whole = _fitted(entry.whole, form if entry.tiles is None else long_form)
-        tiles = None if entry.tiles is None else tuple(filter(None, (_fitted(case, form) for case in entry.tiles)))
+        whole = _fitted(entry.whole, of_whole)
         if whole is None:
             empty += 1
             continue
-        kept.append(Labelled(entry.source, whole, tiles))
+        learned = (whole if case is entry.whole else _fitted(case, form) for case in entry.learned)
+        kept.append(Labelled(entry.source, whole, tuple(filter(None, learned))))
         for case in kept[-1].learned:
             lacking.update(name for name in form.names if name not in case.values)
             full.update(

@@ -246,7 +246,7 @@ def propose(survey: Survey, task: Task, task_file: Path | None = None) -> Propos
         splits=_splits(survey.roles),
     )
     items = [
-        item if isinstance(item, SetAside) else Labelled("", Case.of(task, item))
+        item if isinstance(item, SetAside) else Labelled.untiled("", Case.of(task, item))
         for item in survey.items(recipe.data[0])
     ]
     dataset = dataset_of(recipe, items)
