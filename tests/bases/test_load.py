@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from datasets_vision.example import Turn
 from tests.forms import whole_form
-from vlm_ft.bases.load import fingerprint, load_base
+from vlm_ft.bases.load import fingerprint, load_base, process_device
 from vlm_ft.errors import ModelError
 from vlm_ft.inference.engine import Engine
 from vlm_ft.inference.request import Request
@@ -32,6 +33,13 @@ def test_published_sampling_settings_change_no_answer(
     plain, published = (Engine(load_base(str(place))) for place in (tiny_folder(name), folder))
     assert published.base.model.generation_config.repetition_penalty is None
     assert published.predict(requests) == plain.predict(requests)
+
+
+def test_every_process_of_a_launch_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert process_device() == torch.device("cuda", 0)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    assert process_device() == torch.device("cuda", 2)
 
 
 def test_bases_without_safetensors_are_refused(tmp_path: Path) -> None:
