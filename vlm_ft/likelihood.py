@@ -85,7 +85,7 @@ def _logits(model: Any, batch: Batch, wanted: Tensor) -> Tensor:
     plain = _plain(model)
     family, kept = family_of(plain.config), wanted.any(0)  # (length,)
     inputs = {key: value for key, value in batch.items() if key not in OWN_KEYS}
-    one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_gradient_checkpointing
+    one_pass = hasattr(model, "module") or isinstance(model, FSDPModule) or plain.is_activation_checkpointing
     features: Context = feeding(plain, family, batch[FEATURES]) if FEATURES in batch else nullcontext({})
     tower: Context = nullcontext()
     if SHOWN in batch:

@@ -94,7 +94,7 @@ def test_activations_are_recomputed_in_the_rehearsal_and_in_training(
     def noted(self: SFT, model: Any, *given: Any) -> Any:
         plain = model.module if hasattr(model, "module") else model
         if plain.training:
-            seen[stage[0]].append(bool(plain.get_base_model().is_gradient_checkpointing))
+            seen[stage[0]].append(bool(plain.get_base_model().is_activation_checkpointing))
         return real_loss(self, model, *given)
 
     def measured(*given: Any) -> Any:
