@@ -54,7 +54,7 @@ class Options:
     memory: int | None = None
     waiting: int = 16
     uploads_kept: timedelta = UPLOADS_KEPT
-    precision: Precision = "fp32"
+    precision: Precision = "auto"
 
 
 def serve(options: Options, console: Console) -> None:

@@ -33,7 +33,7 @@ def demo(
     base: BasePlace = None,
     memory: Memory = None,
     waiting: Waiting = 16,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Serve the app, which assesses photos and texts.
 
@@ -89,7 +89,7 @@ def serve(
     keep_uploads: Annotated[
         float, typer.Option(min=0, help="with --work: days after a job until its uploads are deleted")
     ] = 7,
-    precision: PrecisionOption = "fp32",
+    precision: PrecisionOption = "auto",
 ) -> None:
     """Serve adapters over HTTP, with the app.
 
