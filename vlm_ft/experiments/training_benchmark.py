@@ -75,7 +75,7 @@ class Workload:
 
 
 INTENTS = Workload("27 intents", "sft", "customer_intents_csv", ("training.batch_size=16",), {DEFAULT: 10.0, BEST: 8.0})
-OTHERS = replace(INTENTS, name="27 intents, the language model alone", goals=dict.fromkeys(RIVALS), alone=True)
+OTHERS = replace(INTENTS, name="27 intents, the language model alone", goals=dict.fromkeys(RIVALS, 1.0), alone=True)
 FOURFOLD = {DEFAULT: 4.0, BEST: 4.0}
 WORKLOADS = {
     "intents": INTENTS,
