@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import LlamaConfig, MllamaConfig, Qwen3Config, ViTConfig
 
 from tests.families import SEEING
@@ -294,3 +296,27 @@ def test_an_unknown_family_is_refused(config):
         family_of(config)
     assert config.model_type in str(error.value)
     assert "\n" not in str(error.value)
+
+
+class Largest(TorchDispatchMode):
+    """Records the size of the largest tensor that an operation returns."""
+
+    def __init__(self):
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        self.size = max([self.size, *(leaf.numel() for leaf in tree_leaves(found) if isinstance(leaf, Tensor))])
+        return found
+
+
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5"])
+def test_the_tower_holds_no_attention_weights_of_a_whole_photo(tiny, name):
+    """They would be quadratic in its pixels: 141 GB for 12 megapixels on a published base."""
+    model, side = tiny(name).model, 40
+    vision = model.config.vision_config
+    patches = torch.zeros(side**2, 3 * vision.temporal_patch_size * vision.patch_size**2)
+    with torch.inference_mode(), Largest() as largest:
+        model.get_image_features(patches, torch.tensor([[1, side, side]]))
+    assert patches.numel() <= largest.size < side**4
