@@ -53,7 +53,7 @@ def batch_tab(predictor: Predictor, work: Workplace, question: tuple[gr.Tabs, gr
         with gr.Column(scale=3, min_width=300):
             with gr.Row():
                 decision = gr.Radio([EVERYTHING, ANSWERED, UNCERTAIN], value=EVERYTHING, label="Show", min_width=340)
-                surest = gr.Slider(0, 100, 100, step=1, label="Confidence of at most (%)", min_width=220)
+                surest = gr.Slider(0, 1, 1, step=0.01, label="Confidence of at most", min_width=220)
             counted = gr.HTML()
             rows = gr.Dataframe(label="Answers", interactive=False, show_search="filter", max_height=420, visible=False)
             unsure = gr.Gallery(label="Review first", columns=4, height="auto", allow_preview=False, visible=False)
@@ -143,7 +143,7 @@ def _chosen(rows: pd.DataFrame, show: str, surest: float) -> pd.DataFrame:
 
 def _shown(found: pd.DataFrame, show: str, surest: float) -> tuple[Any, ...]:
     """How many rows are chosen, and the update that shows them; of many, the least certain."""
-    kept = _chosen(found, show, surest / 100)
+    kept = _chosen(found, show, surest)
     by_confidence = kept.sort_values(CONFIDENCE, kind="stable", na_position="first")
     cells = readable(by_confidence.head(MAX_ROWS).sort_index())
     widths = [column_width([*str(name).split(), *cells[name].map(str)]) for name in cells]

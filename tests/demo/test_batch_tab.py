@@ -58,7 +58,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return place
 
 
-def results(file: Path, show: str = EVERYTHING, surest: float = 100) -> tuple[str, pd.DataFrame, list[str], str]:
+def results(file: Path, show: str = EVERYTHING, surest: float = 1) -> tuple[str, pd.DataFrame, list[str], str]:
     """What is counted, the rows with the kinds of their columns, and the remarks."""
     folder = str(file.parent)
     jobs = Mock(get=lambda job: Mock(state="done", arguments=["score", folder, "--adapter", folder]))
@@ -74,7 +74,7 @@ def test_rows_are_chosen_by_decision_and_confidence(file: Path) -> None:
     counted, rows, *_ = results(file)
     assert counted == "3 of 3 rows"
     assert list(rows["path"]) == ["000.png", "001.png", "002.png"]
-    for show, surest, kept in ((ANSWERED, 100, [1]), (UNCERTAIN, 100, [0, 2]), (EVERYTHING, 60, [0, 2])):
+    for show, surest, kept in ((ANSWERED, 1, [1]), (UNCERTAIN, 1, [0, 2]), (EVERYTHING, 0.6, [0, 2])):
         counted, rows, *_ = results(file, show, surest)
         assert list(rows["path"]) == [f"00{number}.png" for number in kept]
         assert counted == f"{len(kept)} of 3 rows"
