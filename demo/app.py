@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 from starlette.middleware import Middleware
+from starlette.responses import Response
 
 from vlm_ft.adapters import Card
 from vlm_ft.inference.request import Predictor
@@ -25,7 +26,7 @@ from .chat_tab import chat_tab
 from .compare_tab import compare_tab
 from .history_tab import History, history_tab
 from .photos import reads_photos, reads_text, reads_texts_alone
-from .style import CSS
+from .style import CSS, ICON
 from .train_tab import train_tab
 from .uploads import WithoutMetadata
 
@@ -107,6 +108,8 @@ def mount(api: FastAPI, blocks: gr.Blocks, auth: Any = None) -> FastAPI:
         button_cancel_background_fill_hover="#991b1b",
         button_cancel_background_fill_hover_dark="#991b1b",
     )
+    icon = Response(ICON, media_type="image/svg+xml")
+    api.get("/favicon.ico", include_in_schema=False)(lambda: icon)
     gr.mount_gradio_app(
         api,
         blocks,

@@ -115,3 +115,7 @@ input[role="combobox"] { text-overflow: ellipsis; padding-right: 1.6rem !importa
   overflow-wrap: anywhere; text-align: left; border: 0; }
 footer { display: none !important; }
 """
+
+ICON = b"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">
+<rect width="16" height="16" rx="3" fill="#1d4ed8"/>
+<path d="M4 8.5 7 11.5 12 5" fill="none" stroke="white" stroke-width="2"/></svg>"""

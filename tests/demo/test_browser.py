@@ -48,9 +48,13 @@ def give(page: Any, photo: Path) -> None:
 
 
 def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
-    strangers: list[str] = []
+    strangers, faults = list[str](), list[str]()
     for width in (1280, 390):
         page = browser.new_page(viewport={"width": width, "height": 844})
+        page.on(
+            "console",
+            lambda message: faults.append(f"{message.text} {message.location}") if message.type == "error" else None,
+        )
         page.on("request", lambda request: strangers.append(request.url))
         page.goto(address)
         assess = page.get_by_role("button", name="Assess")
@@ -71,6 +75,7 @@ def test_a_photo_is_assessed(browser: Any, address: str, photo: Path) -> None:
         assert page.evaluate(STORED) == []
         page.close()
     assert [url for url in strangers if not url.startswith((address, "data:", "blob:"))] == []
+    assert not faults
 
 
 def test_a_text_is_assessed(page: Any) -> None:
