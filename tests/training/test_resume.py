@@ -111,6 +111,18 @@ def test_resuming_a_finished_run_changes_nothing(
     assert tensors(run) == tensors(run_of("qwen3_vl"))
 
 
+def test_a_run_killed_after_its_last_step_takes_no_further_one(
+    run_of: Runs, recipe_of: Recipes, quiet: Console, tmp_path: Path
+) -> None:
+    whole = Run(run_of("fast_vlm"))
+    run = Run(Path(shutil.copytree(whole.folder, tmp_path / "killed")))
+    shutil.rmtree(run.adapter)
+    assert run.state == "checkpointed"
+    train(recipe_of("fast_vlm"), run.folder, resume=True, console=quiet)
+    assert run.read_losses() == whole.read_losses()
+    assert tensors(run.adapter) == tensors(whole.adapter)
+
+
 def test_a_resumed_run_says_which_checkpoint_it_passes_over(run_of: Runs, recipe_of: Recipes, tmp_path: Path) -> None:
     """The trainer itself would go on with a new optimizer."""
     run = Path(shutil.copytree(run_of("qwen3_vl"), tmp_path / "run"))

@@ -44,6 +44,11 @@ class MethodTrainer(Trainer):  # type: ignore[misc]
             self.optimizer = torch.optim.AdamW(self.groups())
         return self.optimizer
 
+    def _run_epoch(self, *args: Any, **options: Any) -> None:
+        """Run no further step if the checkpoint is that of the last one: transformers would take one more."""
+        if self.state.global_step < self.state.max_steps:
+            super()._run_epoch(*args, **options)
+
     def _get_dataloader(self, *args: Any, **options: Any) -> Any:
         """A loader that draws nothing from dropout's random generator, so that a resumed run does not differ."""
         if options.get("is_training"):
