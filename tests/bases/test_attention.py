@@ -105,6 +105,12 @@ def test_rows_behind_prefixes_equal_rows_that_contain_them(
     torch.testing.assert_close(gradient(behind), gradient(alone), atol=1e-6, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", list(TINY))
+def test_every_base_is_loaded_with_this_attention(name: str, tiny_base: Callable[[str], Base]) -> None:
+    """Also one whose rows cannot share a prefix: training in bf16 is faster with it."""
+    assert tiny_base(name).model.config.get_text_config()._attn_implementation == NAME
+
+
 def test_a_model_that_ignores_prefixes_is_refused(tiny_base: Callable[[str], Base]) -> None:
     model = tiny_base("qwen3").model
     model.set_attn_implementation("eager")

@@ -103,7 +103,8 @@ def load_base(
         raise load_error(name, error) from error
     _keep_unpacked(model)
     see_in_fp32(model, reader.family)
-    reader = replace(reader, reuses_prefix=reader.reuses_prefix and attend_by_products(model))
+    attends = attend_by_products(model)
+    reader = replace(reader, reuses_prefix=reader.reuses_prefix and attends)
     model.eval()
     model.generation_config = _special_tokens_only(model.generation_config)
     ref = BaseRef(
